@@ -30,6 +30,7 @@ class TokenLoss(FeatureLoss):
         super().__init__(student, teacher)
         common_tokens(student, teacher, loss)
         self.pairs, self.loss = pairs, loss
+        self.of_teacher = tuple(theirs for _, theirs in pairs)
         self.projections = nn.ModuleList(
             _projection(student.features[ours].shape[2], teacher.features[theirs].shape[2]) for ours, theirs in pairs
         )
@@ -93,6 +94,7 @@ class AttentionMatrix(FeatureLoss):
                 f"but got {heads[0]} and {heads[1]}; minilm_relations needs no equal heads"
             )
         self.pairs = paired(list(student.relations), list(teacher.relations), last_layers, "attention_matrix")
+        self.relations_of_teacher = tuple(theirs for _, theirs in self.pairs)
         common_tokens(student, teacher, "attention_matrix")
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
@@ -121,6 +123,7 @@ class MinilmRelations(FeatureLoss):
         super().__init__(student, teacher)
         common_tokens(student, teacher, "minilm_relations")
         self.heads = int(relation_heads)
+        self.relations_of_teacher = tuple(teacher.relations)[-1:]
         for seen, role in ((student, "student"), (teacher, "teacher")):
             _, count, _, size = _last_relations(seen)[0].shape
             if count * size % self.heads:

@@ -122,6 +122,7 @@ class Fitnet(FeatureLoss):
     def __init__(self, student: Observation, teacher: Observation) -> None:
         super().__init__(student, teacher)
         self.guided, self.hint = _middle_stage(student), _middle_stage(teacher)
+        self.of_teacher = (self.hint,)
         inputs, outputs = student.features[self.guided].shape[1], teacher.features[self.hint].shape[1]
         self.regressor = nn.Sequential(
             nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
@@ -148,6 +149,7 @@ class AttentionTransfer(FeatureLoss):
     def __init__(self, student: Observation, teacher: Observation) -> None:
         super().__init__(student, teacher)
         self.pairs = by_relative_depth(stages(student.features), stages(teacher.features))
+        self.of_teacher = tuple(theirs for _, theirs in self.pairs)
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
         """Return a scalar in float32."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -165,7 +166,16 @@ def _optimizer(
             for decay, parameters in decayed
             if parameters
         ]
-        yield torch.optim.AdamW(groups, lr=0.0, fused=True)
+        yield _AdamW(groups, lr=0.0, fused=True)
+
+
+class _AdamW(torch.optim.AdamW):
+    # torch's own forms of these methods import torch._dynamo at their first call, which takes 2 seconds of a process
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
 
 
 def _sum(terms: Mapping[str, Tensor]) -> Tensor:

@@ -17,7 +17,10 @@ from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import rows, to_device
 from nas_compress.teacher.derived import assistant, earlier, member, of_single_tasks, out_of_fold, pretrained
+from nas_compress.teacher.features.choose import stored_features
+from nas_compress.teacher.features.stored import Observe
 from nas_compress.teacher.logits_cache import below_maximum, compute_answers
+from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.exits_objective import ExitsObjective
 from nas_compress.training.live_answers import LiveAnswers
@@ -43,11 +46,13 @@ class Supervision:
     answers: logits of all training samples, (views, N, C), or (views, N, members, C) of an ensemble. A constant may be
     missing in each row. Networks that answer each batch, if the logits would take too much memory.
     network: for its features. views: the samples of network and answers, if they have another size than the student's.
+    teacher: that of the network, if its features can be stored.
     """
 
     answers: Tensor | LiveAnswers | None
     network: nn.Module | None
     views: Views | None = None
+    teacher: Teacher | None = None
 
 
 def teach(
@@ -99,8 +104,9 @@ def teach(
         losses, before = {}, 0
         for stage in stages_of(candidate, epochs):
             last = before + stage.epochs == epochs
-            with watch.stage("training"), body_still(student, stage.frozen):
+            with watch.stage("teacher answers"):
                 objective = objective_of(stage.candidate, student, supervision, context, seed=seed, peer=peer)
+            with watch.stage("training"), body_still(student, stage.frozen):
                 if last and candidate.exits is not None and candidate.exits.training == "joint":
                     heads = fresh_heads(student, candidate.exits, context, seed=seed)
                     objective = ExitsObjective(objective, heads, candidate.exits, context.dataset.task)
@@ -160,20 +166,22 @@ def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision
     wanted = reads_answers(candidate.losses)
     if teaching.teacher == "ensemble":
         answers = _ensemble_answers(candidate, context) if wanted else None
-        return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
+        return _by(teacher, answers, context)
     if teaching.teacher == "out_of_fold":
-        answers = out_of_fold(teacher, teaching.folds or 2)
-        return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
+        return _by(teacher, out_of_fold(teacher, teaching.folds or 2), context)
     if teaching.teacher == "single_tasks":
-        return Supervision(answers=of_single_tasks(teacher), network=teacher.network, views=context.teacher_views)
+        return _by(teacher, of_single_tasks(teacher), context)
     if teaching.teacher == "task_agnostic":
-        return Supervision(answers=None, network=pretrained(teacher).network)
+        return _by(pretrained(teacher), None, context)
     if teaching.teacher == "assistant":
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:
         teacher = earlier(teacher, teaching.checkpoint or 1.0)
-    answers = teacher.answer_source if wanted else None
-    return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
+    return _by(teacher, teacher.answer_source if wanted else None, context)
+
+
+def _by(teacher: Teacher, answers: Tensor | LiveAnswers | None, context: TrialContext) -> Supervision:
+    return Supervision(answers=answers, network=teacher.network, views=context.teacher_views, teacher=teacher)
 
 
 def _ensemble_answers(candidate: Candidate, context: TrialContext) -> Tensor | LiveAnswers:
@@ -240,13 +248,29 @@ def objective_of(
     losses = [loss(student=shown[0], teacher=shown[1])]
     if not peers:
         return LossObjective(
-            losses[0], answers=supervision.answers, teacher=teacher, watched=features, views=supervision.views
+            losses[0],
+            answers=supervision.answers,
+            teacher=teacher,
+            watched=features,
+            views=supervision.views,
+            stored=_stored(losses[0], supervision.teacher, shown[1], context),
         )
     if teaching.scheme == "joint":
         losses.append(TrainingLoss(context.dataset.task, TASK_LOSS))
     else:
         losses += [loss(student=peer, teacher=shown[0]) for peer in shown[1:]]
     return MutualObjective(peers, losses, watched=features)
+
+
+def _stored(
+    loss: TrainingLoss, teacher: Teacher | None, seen: Observation | None, context: TrialContext
+) -> Observe | None:
+    if teacher is None or seen is None:
+        return None
+    training = context.training
+    return stored_features(
+        teacher, loss, seen, epochs=training.epochs, batch=training.batch_size, pause=context.target.pause
+    )
 
 
 def _observe_shapes(network: nn.Module, context: TrialContext, dataset: Dataset) -> Observation:

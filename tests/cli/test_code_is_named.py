@@ -106,7 +106,7 @@ def loaded(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("loads ")]
 
 
-@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize("quiet", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_run_names_code_first_and_quiet_only_logs_it(quiet: bool, command: Command, home: Path, tmp_path: Path) -> None:
     lines = [f"loads {name} from {home / 'study'}" for name in ("own_space.py (suggest)", *CODE)]
     shutil.copytree(home / "run", tmp_path / "run")
@@ -125,6 +125,7 @@ def test_measure_names_code_on_stderr_only(command: Command, home: Path) -> None
     assert json.loads(answer.out)["split"] == "validation"
 
 
+@pytest.mark.slow
 def test_confirm_names_code_and_takes_it_from_the_users_own_study(command: Command, home: Path, tmp_path: Path) -> None:
     run = shutil.copytree(home / "run", tmp_path / "run")
     answer = command("confirm", run, "--seeds", 1)

@@ -43,6 +43,7 @@ def test_a_file_size_limit_ends_in_one_line(limit: int, tmp_path: Path) -> None:
     assert "file too large" in line.lower(), line
 
 
+@pytest.mark.slow
 def test_a_run_continues_after_a_file_size_limit(tmp_path: Path, finished: Path) -> None:
     log = tmp_path / "log"
     arguments = ["run", finished / "study", "--out", tmp_path / "run"]

@@ -45,6 +45,7 @@ def test_every_command_works_in_any_locale_and_folder(
     assert "bild_ß.svg" in done.out
 
 
+@pytest.mark.slow
 def test_a_control_character_in_a_name_does_not_reach_the_terminal(finished: Path, tmp_path: Path) -> None:
     place = tmp_path / "a\x1b[31m\nb"
     shutil.copytree(finished, place)

@@ -115,6 +115,7 @@ def build_train_ship(candidate: Candidate, teacher: Teacher, context: TrialConte
         np.testing.assert_allclose(answers, student(samples).numpy(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @some
 @given(drawn=candidates())
 def test_any_shape_builds_trains_and_ships(

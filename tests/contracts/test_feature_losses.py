@@ -20,6 +20,7 @@ from nas_compress.losses.features import (
     SimilarityPreserving,
     rkd_angle,
     rkd_distance,
+    sentence_embedding,
     similarity_preserving,
 )
 from nas_compress.losses.table import TERMS
@@ -183,6 +184,11 @@ HAND: dict[str, Callable[[], tuple[Tensor, float]]] = {
     "rkd_angle": lambda: (
         rkd_angle(torch.tensor([[0.0, 0], [1, 0], [0, 1]]), torch.tensor([[0.0, 0], [1, 0], [2, 0]])),
         2 * (0.5 + (1 + ROOT - 0.5) + 0.5 * (1 - ROOT) ** 2) / 27,
+    ),
+    # opposite directions in one of two samples would give 4, right angles give 2
+    "sentence_embedding": lambda: (
+        sentence_embedding(torch.tensor([[3.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [5.0, 5.0]])),
+        1.0,
     ),
     "similarity_preserving": lambda: (similarity_preserving(torch.eye(2), torch.ones(2, 1)), 1 - ROOT),
     "attention_transfer": lambda: (

@@ -20,7 +20,7 @@ from nas_compress.values.candidate import Candidate
 
 NAMES = shipped_names("search_spaces")
 every_space = pytest.mark.parametrize("name", NAMES)
-LARGE = ("distillation",)
+LARGE = ("distillation", "vit", "mixed_cnn", "strided_cnn")
 every_point_of_each = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in NAMES]
 )

@@ -37,7 +37,13 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (EXAMPLES / "own").glob("*.toml")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "objects" else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(path.stem for path in (EXAMPLES / "own").glob("*.toml"))
+    ],
+)
 def test_ones_own_model_and_data(name: str, own: Path, here: Path) -> None:
     front = run_study(own / f"{name}.toml", trials=1)
     assert front.teacher is not None

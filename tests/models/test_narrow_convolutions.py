@@ -33,6 +33,7 @@ print("trained")
 """
 
 
+@pytest.mark.slow
 def test_training_with_a_narrow_strided_convolution_leaves_memory_intact() -> None:
     """A process of its own, because without the change it crashes on CPUs with AVX2 or AVX-512."""
     ended = subprocess.run([sys.executable, "-c", TRAINING], capture_output=True, text=True, timeout=120, check=False)

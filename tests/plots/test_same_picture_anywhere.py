@@ -46,6 +46,7 @@ def drawn(tmp_path: Path) -> Callable[..., list[str]]:
     return draw
 
 
+@pytest.mark.slow
 def test_a_picture_has_the_same_bytes_in_any_surroundings(drawn: Callable[..., list[str]], tmp_path: Path) -> None:
     picture = drawn()[0]
     foreign, damaged = tmp_path / "foreign", tmp_path / "damaged"

@@ -105,6 +105,7 @@ def test_stopped_trials_are_told_counted_and_kept_off_the_front(tmp_path: Path, 
     assert json.loads(command("status", "tiny", "--json").out)["stopping"] == saved
 
 
+@pytest.mark.slow
 def test_the_shadow_trains_all_and_names_the_members_it_would_have_cost(tmp_path: Path) -> None:
     front = run_study(write(tmp_path / "shadow", 'stop = "shadow"\nrungs = [1, 2]'), out=tmp_path / "a")
     plain = run_study(write(tmp_path / "plain", ""), out=tmp_path / "b")
@@ -162,6 +163,7 @@ def test_the_default_stops_what_is_left_behind(change: tuple[str, str], rule: ty
     assert isinstance(study_rule(read_study(study).spec), rule), "auto is the default"
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_rule_decides_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """Kept in the storage alone: the verdicts over what a dead process left are those over what it knew."""
     study = write(tmp_path / "study", 'stop = "moasha"\nrungs = [1, 2]')

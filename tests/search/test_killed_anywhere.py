@@ -92,6 +92,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return place / "cache", found
 
 
+@pytest.mark.slow
 def test_another_run_with_the_same_cache_has_the_same_bits(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     cache, expected = whole
     assert run(tmp_path, cache) == 0

@@ -95,6 +95,7 @@ def suggest(trial):
 '''
 
 
+@pytest.mark.slow
 def test_a_study_on_own_data_with_an_own_teacher(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()

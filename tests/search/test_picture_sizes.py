@@ -202,6 +202,7 @@ def test_wrong_sizes_are_refused_in_one_line(text: str, words: str, tmp_path: Pa
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_run_searches_the_size_and_every_command_knows_it(command: Command, here: Path) -> None:
     assert command("check", "study.toml").code == 0
     answer = command("run", "study.toml", "--out", "out")

@@ -39,6 +39,7 @@ def test_the_start_points_come_first_and_once(tmp_path: Path, untrained: None) -
     assert len(records) == 6
 
 
+@pytest.mark.slow
 def test_runs_that_begin_together_try_each_start_point_once(tmp_path: Path, untrained: None) -> None:
     study = write(tmp_path / "study", 'start = ["smallest", "largest"]')
     parts, url = gather(read_study(study)), f"sqlite:///{tmp_path}/study.db"

@@ -69,6 +69,7 @@ def own(here: Path) -> Path:
     return here
 
 
+@pytest.mark.slow
 def test_a_study_of_ones_own_model_and_data_runs_unchanged(command: Command, own: Path) -> None:
     answer = command("init", "mine", "--model", "my_models:build", "--data", "my_data:load")
     assert answer.code == 0, answer.err

@@ -138,7 +138,9 @@ def assert_looks_tell_what_trials_find(root: Path) -> None:
         assert measured is not None and values == (measured.figures["size_bytes"], measured.figures["macs"])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(name, marks=pytest.mark.slow) if name == "gp" else name for name in SAMPLERS]
+)
 def test_a_sampler_follows_its_seed(sampler: str) -> None:
     def proposals(seed: int) -> list[int]:
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -107,6 +107,7 @@ def test_samples_per_second_of_one_sample_are_those_of_its_latency(tmp_path: Pat
     assert figures["samples_per_s"] == 1000 / figures["latency_ms"]
 
 
+@pytest.mark.slow
 def test_a_study_on_this_machine_searches_by_samples_per_second(tmp_path: Path) -> None:
     study = write_study(
         tmp_path / "s", NAMED, ('sampler = "random"', 'sampler = "ehvi"\nstartup_trials = 2'), extra=CPU

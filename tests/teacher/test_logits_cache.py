@@ -198,6 +198,7 @@ def test_answers_that_are_not_finite_are_refused(wrong: float, kept: Kept, data:
         compute_answers(Scaled(change=break_some), data.train, data.augmentation, data.task)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_answer(make_network, data: Dataset) -> None:
     """A worker has one thread and the run has several."""
     before = torch.get_num_threads()

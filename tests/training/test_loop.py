@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -16,7 +18,7 @@ from nas_compress.errors import NonFiniteLossError, RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.classification import Classification
-from nas_compress.training.loop import train
+from nas_compress.training.loop import _optimizer, train
 from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.training.runtime import choose_device
 from nas_compress.values.candidate import distillation
@@ -250,3 +252,41 @@ def test_epochs_of_drawn_views_take_them_in_turn_from_the_first_epoch() -> None:
         order = [int((whole == image).flatten(1).all(dim=1).nonzero()[0]) for image in found]
         assert sorted(order) == list(range(8))
         assert torch.equal(seen.pop(0), views.targets(samples.targets, torch.tensor(order), view)["label"])
+
+
+IMPORTS = """
+import sys
+import torch
+from nas_compress.training.loop import _optimizer
+model = torch.nn.Linear(3, 2)
+with _optimizer(model, 0.1, torch.contiguous_format) as optimizer:
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)
+    optimizer.load_state_dict(optimizer.state_dict())
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_no_compiler_is_imported() -> None:
+    """An import of torch._dynamo takes 2 seconds of each process that trains."""
+    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+
+
+def test_its_optimizer_equals_that_of_torch() -> None:
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    with _optimizer(ours, 0.1, torch.contiguous_format) as optimizer:
+        groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
+        torchs = torch.optim.AdamW(groups, lr=0.1, fused=True)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1
+        for step in range(5):
+            samples = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
+            for network, each in ((ours, optimizer), (theirs, torchs)):
+                each.zero_grad(set_to_none=False)
+                network(samples).square().sum().backward()
+                each.step()
+    assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)

@@ -13,7 +13,6 @@ from torch import Tensor
 from inherited_contexts import ALL, bert_context
 from nas_compress.config.schema import TrainingSection
 from nas_compress.errors import RequestError
-from nas_compress.losses.features import sentence_embedding
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.teacher.derived import pretrained
 from nas_compress.trial.agnostic.stages import stages_of
@@ -89,11 +88,6 @@ def test_the_first_stage_brings_the_embeddings_together(context: TrialContext) -
         told = teach(fresh, [student], wide, layer_bits={}, epochs=epochs, seed=0, watch=Stopwatch())
         losses.append(told["sentence_embedding"])
     assert losses[1] < 0.8 * losses[0]
-
-
-def test_two_directions_by_hand() -> None:
-    student, teacher = torch.tensor([[3.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [5.0, 5.0]])
-    assert float(sentence_embedding(student, teacher)) == pytest.approx((2 + 0) / 2)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,7 @@ def test_an_assistant_is_smaller_and_kept_for_the_next_process(context: TrialCon
     torch.testing.assert_close(again.answers, made.answers)
 
 
+@pytest.mark.slow
 def test_a_trial_has_the_same_bytes_if_its_assistant_is_trained_read_or_remembered(
     context: TrialContext, tmp_path: Path
 ) -> None:

@@ -37,7 +37,7 @@ def figures(root: Path) -> list[tuple[int | str, float, int]]:
     ]
 
 
-@pytest.mark.parametrize("form", ["onnx", "compressed"])
+@pytest.mark.parametrize("form", ["onnx", pytest.param("compressed", marks=pytest.mark.slow)])
 def test_a_second_host_joins_and_both_end_with_the_same_front(form: str, tmp_path: Path) -> None:
     study = write_study(tmp_path / "study", STEADY, extra=f'\n[export]\nform = "{form}"\n')
     url, shared = f"sqlite:///{tmp_path}/study.db", tmp_path / "shared"
