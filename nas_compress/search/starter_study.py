@@ -39,8 +39,10 @@ from nas_compress.search.starter.templates import (
     HEADER,
     OF_AMOUNTS,
     OF_ANY,
+    OF_HASHES,
     OF_IMAGES,
     OF_PICTURES,
+    OF_PIECES,
     OF_SPECTROGRAMS,
     OF_TEXTS,
     OWN_DATA,
@@ -50,7 +52,7 @@ from nas_compress.search.starter.templates import (
     TIMM_TEACHER,
     TRAINED_TEACHER,
 )
-from nas_compress.search.starter.texts import TEST_SHARE, guessed_columns, mean_length
+from nas_compress.search.starter.texts import TEST_SHARE, guessed_columns, mean_length, starter_settings
 from nas_compress.tasks.task import Task
 from nas_compress.values.metrics.table import METRICS, Budget
 
@@ -214,13 +216,15 @@ def _text_files(starter: Starter, notice: Notice) -> TextFiles | None:
     files = guessed_columns(starter.texts, where="--data")
     text = ", ".join(map(str, files.text))
     notice(f"texts of column {text}, labels of column {files.label}; study.toml has both, as text_column, label_column")
+    if starter_settings().buckets is not None:
+        notice("words are hashed (hash_buckets): word pieces need tokenizers, pip install 'nas-compress[text]'")
     return files
 
 
 def _dataset(starter: Starter, files: TextFiles | None) -> Dataset:
     """Load the data as the written study does, once for all checks."""
     if files is not None:
-        return load_dataset(texts=files, where="--data")
+        return load_dataset(texts=files, text_settings=starter_settings(), where="--data")
     if starter.pictures is not None:
         pictures = str(starter.pictures.absolute())
         if holds_sounds(starter.pictures, "--data"):
@@ -293,11 +297,13 @@ def _data_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles 
     task, samples = dataset.task, len(dataset.train)
     shape = [size for size in task.signature.inputs[0].sample_shape if isinstance(size, int)]
     if files is not None:
+        buckets = starter_settings().buckets
         data = OF_TEXTS.format(
             path=_relative(Path(files.path), starter),
             text=json.dumps([*files.text], ensure_ascii=False),
             label=json.dumps(files.label, ensure_ascii=False),
             share=TEST_SHARE,
+            ids=OF_PIECES if buckets is None else OF_HASHES.format(buckets=buckets),
         )
         return data + _fewer(samples, task.classes or 1, FIRST_TOKENS // mean_length(dataset))
     if starter.pictures is not None and task.signature.inputs[0].log_mel is not None:

@@ -60,6 +60,16 @@ def test_a_file_without_texts_or_labels_is_refused_in_one_line(content: bytes, w
     assert "\n" not in str(caught.value) and not (tmp_path / "mine").exists()
 
 
+def test_words_are_hashed_where_word_pieces_cannot_be_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_compress.search.starter.texts.find_spec", lambda name: None)
+    (tmp_path / "reviews.csv").write_text(lines("id", "review", "verdict"))
+    said: list[str] = []
+    study, _ = write_starter(Starter(folder=tmp_path / "mine", data=str(tmp_path / "reviews.csv")), said.append)
+    assert said[1].startswith("words are hashed (hash_buckets): word pieces need tokenizers, pip install ")
+    data = read_study(study).spec.data
+    assert (data.hash_buckets, data.vocabulary) == (8000, None)
+
+
 @pytest.mark.slow
 def test_the_study_of_a_file_of_texts_runs_unchanged(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
