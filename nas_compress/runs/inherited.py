@@ -14,9 +14,10 @@ PRETRAINED = "its training began with the weights of the pretrained encoder (ini
 
 def origin_of(candidate: Candidate) -> str:
     """Return the origin of a candidate's weights and body in words; empty for training from scratch."""
-    note = candidate.teaching.note
+    note, rounds = candidate.teaching.note, candidate.pruning.rounds
     started = PRETRAINED if note else INHERITED
-    return "; ".join(filter(None, [started if candidate.pruning.init == "inherit" else "", note]))
+    cut = f"cut in {rounds} steps while it learned, without masked words" if rounds > 1 else ""
+    return "; ".join(filter(None, [started if candidate.pruning.init == "inherit" else "", cut, note]))
 
 
 def origin_notes(records: Sequence[Record], members: Collection[int | str]) -> Mapping[str, list[int]]:

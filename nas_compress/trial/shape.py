@@ -42,7 +42,7 @@ def student_architecture(candidate: Candidate, context: TrialContext, *, seed: i
     teacher, step = weights_of(candidate, context.teacher), channel_step(candidate, context.target)
     groups: tuple[ChannelGroup, ...] = ()
     if is_pruned(candidate):
-        kept = _kept(candidate, teacher)
+        kept = kept_of(candidate, teacher)
         groups = teacher.channel_groups(
             candidate.pruning.criterion, seed=seed, kept=kept, heads=candidate.pruning.head_ratio > 0
         )
@@ -194,7 +194,7 @@ def _family_widths(
     return distinct, tuple(itertools.compress(layer_heads, own))
 
 
-def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
+def kept_of(candidate: Candidate, teacher: Teacher) -> Kept | None:
     """Blocks of the teacher with a counterpart in the student; None if the student has them all."""
     if candidate.shape.family != teacher.family:
         return None
@@ -203,7 +203,7 @@ def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
 
 def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
     """Cut the teacher to the student's shape and keep the remaining weights."""
-    kept, shape, pruning = _kept(candidate, teacher), candidate.shape, candidate.pruning
+    kept, shape, pruning = kept_of(candidate, teacher), candidate.shape, candidate.pruning
     groups = teacher.channel_groups(pruning.criterion, seed=seed, kept=kept, heads=pruning.head_ratio > 0)
     free = {width.layer: width.channels for width in architecture.widths}
     keep = most_important(groups, lambda group: next(free[layer] for layer in group.layers if layer in free))

@@ -26,10 +26,11 @@ from nas_compress.training.exits_objective import ExitsObjective
 from nas_compress.training.live_answers import LiveAnswers
 from nas_compress.training.mutual import MutualObjective
 from nas_compress.training.objective import LossObjective, TrainingObjective, observe
-from nas_compress.trial.agnostic.stages import body_still, stages_of
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.fitted_exits import fresh_heads
 from nas_compress.trial.monitor import Monitor
+from nas_compress.trial.pretrained.gradual import GradualCuts, teach_gradually
+from nas_compress.trial.pretrained.stages import body_still, stages_of
 from nas_compress.trial.shape import fresh_networks
 from nas_compress.trial.training import fit
 from nas_compress.values.architecture import Architecture
@@ -102,10 +103,27 @@ def teach(
             with watch.stage("teacher answers"):
                 supervision = _from_generation(candidate, students[number - 1], context)
         losses, before = {}, 0
-        for stage in stages_of(candidate, epochs):
+        cuts = _gradual_cuts(candidate, student, context, seed=seed)
+        if cuts is not None:
+            before = candidate.pruning.rounds
+            teach_gradually(
+                cuts,
+                functools.partial(
+                    _fit_cut,
+                    cuts,
+                    supervision,
+                    context,
+                    seed=seed,
+                    checkpoint=checkpoint,
+                    on_epoch=lambda done: None if on_epoch is None else on_epoch(done, planned),
+                ),
+            )
+        for stage in stages_of(candidate, epochs - before):
             last = before + stage.epochs == epochs
             with watch.stage("teacher answers"):
                 objective = objective_of(stage.candidate, student, supervision, context, seed=seed, peer=peer)
+            if cuts is not None:
+                cuts.select_(objective)
             with watch.stage("training"), body_still(student, stage.frozen):
                 if last and candidate.exits is not None and candidate.exits.training == "joint":
                     heads = fresh_heads(student, candidate.exits, context, seed=seed)
@@ -131,6 +149,45 @@ def teach(
                 )
             before += stage.epochs
     return losses
+
+
+def _gradual_cuts(candidate: Candidate, student: nn.Module, context: TrialContext, *, seed: int) -> GradualCuts | None:
+    if candidate.pruning.rounds == 1:
+        return None
+    return GradualCuts(candidate=candidate, student=student, teacher=context.teacher, seed=seed)
+
+
+def _fit_cut(
+    cuts: GradualCuts,
+    supervision: Supervision,
+    context: TrialContext,
+    network: nn.Module,
+    done: int,
+    *,
+    seed: int,
+    checkpoint: Checkpoint | None,
+    on_epoch: Callable[[int], None],
+) -> dict[str, float]:
+    """Train a network in float for one epoch after a cut. done: finished epochs."""
+    plain = replace(cuts.candidate, precision=Precision(), sparsity=Sparsity())
+    objective = objective_of(plain, network, supervision, context, seed=seed)
+    cuts.select_(objective)
+
+    def after(epoch: int, terms: dict[str, float]) -> bool:
+        on_epoch(done + epoch)
+        return False
+
+    return fit(
+        network,
+        objective,
+        plain,
+        context,
+        layer_bits={},
+        epochs=1,
+        seed=seed + done,
+        checkpoint=checkpoint,
+        on_epoch=after,
+    )
 
 
 def _fit_float(

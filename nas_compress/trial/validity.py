@@ -30,7 +30,8 @@ from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.picture_size import require_picture_size
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
-from nas_compress.trial.agnostic.rules import require_pretrained, require_task_agnostic
+from nas_compress.trial.pretrained.gradual import require_gradual
+from nas_compress.trial.pretrained.rules import require_pretrained, require_task_agnostic
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Teaching
 from nas_compress.values.exits.figures import FEWEST_SAMPLES
@@ -184,6 +185,8 @@ class CandidateRules:
         for family in (candidate.shape.family, candidate.teaching.peer_family):
             if family is not None:
                 require_fitting(family, self._dataset.task.signature)
+        if candidate.pruning.rounds > 1:
+            require_gradual(candidate, self._epochs)
         architecture = self._shape(candidate)
         self._require_size(candidate, architecture)
         peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None

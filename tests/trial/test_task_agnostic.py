@@ -15,9 +15,9 @@ from nas_compress.config.schema import TrainingSection
 from nas_compress.errors import RequestError
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.teacher.derived import pretrained
-from nas_compress.trial.agnostic.stages import stages_of
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
+from nas_compress.trial.pretrained.stages import stages_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.train_student import teach

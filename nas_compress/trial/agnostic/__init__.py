@@ -1,1 +1,0 @@
-"""Task-agnostic students: features of a pretrained encoder first, labels after."""
