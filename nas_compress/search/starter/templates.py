@@ -41,7 +41,7 @@ text_column = {text}       # joined by a space
 label_column = {label}
 test_share = {share}               # held out for nas-compress confirm
 {ids}
-max_tokens = 128                # further word pieces of a text are left out"""
+max_tokens = {longest}                # further word pieces of a text are left out"""
 
 OF_PIECES = "vocabulary = 4000               # word pieces, learned from the training texts"
 

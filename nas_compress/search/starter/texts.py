@@ -13,7 +13,10 @@ from statistics import mean
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import Column, TextFiles
+from nas_compress.data.text.vocabulary import DEFAULT_LONGEST
 from nas_compress.errors import first_line, refusal
+from nas_compress.search.starter.encoders import encoder_ids
+from nas_compress.search.starter.templates import OF_HASHES, OF_PIECES, OF_TEXTS
 from nas_compress.values.file_contract import INPUT_NAME
 
 TEST_SHARE = 0.15
@@ -59,6 +62,22 @@ def guessed_columns(path: Path, *, where: str) -> TextFiles:
 def starter_settings() -> TextSettings:
     """Return settings of word pieces, or of hashed words if `tokenizers` is not installed."""
     return TextSettings() if find_spec("tokenizers") is not None else TextSettings(buckets=BUCKETS)
+
+
+def texts_text(files: TextFiles, *, path: str, settings: TextSettings, of_encoder: bool) -> str:
+    """Return the section `[data]` of texts.
+
+    path: of the file, as a string of TOML. of_encoder: the teacher is an encoder with word pieces of its own.
+    """
+    ids = OF_PIECES if settings.buckets is None else OF_HASHES.format(buckets=settings.buckets)
+    return OF_TEXTS.format(
+        path=path,
+        text=json.dumps([*files.text], ensure_ascii=False),
+        label=json.dumps(files.label, ensure_ascii=False),
+        share=TEST_SHARE,
+        ids=encoder_ids() if of_encoder else ids,
+        longest=settings.longest or DEFAULT_LONGEST,
+    )
 
 
 def mean_length(dataset: Dataset) -> int:
