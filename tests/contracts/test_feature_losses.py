@@ -137,7 +137,7 @@ def check_equality(make: Make, name: str) -> None:
     if any(True for _ in loss.parameters()):
         return
     assert float(loss(teacher, teacher)) < 1e-10
-    assert float(make(student, teacher)(student, teacher)) > 1e-4 if name != "attention_matrix" else True
+    assert float(make(student, teacher)(student, teacher).detach()) > 1e-4 if name != "attention_matrix" else True
     other = every(teacher, lambda value: value + 0.1 * value.roll(1, dims=0))
     assert float(loss(other, teacher)) > 1e-8
 
