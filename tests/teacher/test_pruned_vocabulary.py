@@ -150,4 +150,4 @@ def test_layers_of_the_teacher_are_not_compared_on_other_pieces(folder: Path) ->
 @pytest.mark.parametrize("change", [('"teacher"', "4000"), ('vocabulary = "teacher"\n', "hash_buckets = 500\n")])
 def test_learned_and_hashed_words_are_not_pruned(folder: Path, change: tuple[str, str]) -> None:
     with pytest.raises(RequestError, match=r"pruned_vocabulary needs given word pieces: data.vocabulary = .teacher."):
-        study_dataset(study(folder, change))
+        study_dataset(study(folder, change, ('hugging_face = "bert"\nfine_tune = 0', 'family = "text_bag"')))
