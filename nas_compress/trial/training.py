@@ -100,7 +100,7 @@ def fit(
     )
     losses: dict[str, float] = {}
     if epochs > rounding:
-        products = float_products(student, context, macs=macs)
+        products: Products | None = float_products(student, context, macs=macs)
         losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed, products=products)
     if rounding and not ended:
         begin_rounding_(student, candidate, context, layer_bits=layer_bits)

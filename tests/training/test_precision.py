@@ -108,7 +108,7 @@ def test_products_are_bfloat16_and_depthwise_ones_validation_and_weights_float32
     assert "forward" not in vars(network.depthwise) and not torch.is_autocast_enabled("cpu")
     _, plain, _ = trained(few_digits, "float32")
     assert means["cross_entropy"] == pytest.approx(plain["cross_entropy"], abs=0.1)
-    assert means["cross_entropy"] < 2.0
+    assert means["cross_entropy"] < 2.2
 
 
 def test_a_cpu_trains_in_float32_unless_told_otherwise(few_digits: Dataset) -> None:
