@@ -42,7 +42,7 @@ OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 OF_SOUNDS = ("seconds", "mels", "speaker_part")
 """Keys of `[data]` for folders of .wav files."""
 
-OF_IDS = ("vocabulary", "hash_buckets", "max_tokens", "vocabulary_size")
+OF_IDS = ("vocabulary", "pruned_vocabulary", "hash_buckets", "max_tokens", "vocabulary_size")
 """Keys of `[data]` for the ids of texts."""
 
 LATER_KEYS = ("text", *OF_TEXT_FILES, *OF_IDS, "labels", "unlabelled", "preprocess", *OF_SOUNDS)
@@ -66,10 +66,12 @@ class DataSection(Section):
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
     single file that becomes the test split. vocabulary: number of word pieces that are learned, by default 4,000;
-    `teacher` for those of `teacher.hugging_face`, or a file with one in each line. hash_buckets: number of ids of
+    `teacher` for those of `teacher.hugging_face`, or a file with one in each line. pruned_vocabulary: true leaves out
+    the given word pieces that no training text needs, for teacher and students. hash_buckets: number of ids of
     words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words of a
     text, by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
-    `text_column`. vocabulary_size: word pieces among which students choose; the teacher has `vocabulary`.
+    `text_column`. vocabulary_size: word pieces among which students choose; the teacher has `vocabulary`. They are
+    learned, or the most frequent ones of a pruned vocabulary.
 
     folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
     working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
@@ -94,6 +96,7 @@ class DataSection(Section):
     label_column: str | int | None = None
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
     vocabulary: PositiveInt | str | None = None
+    pruned_vocabulary: bool | None = None
     hash_buckets: int | None = Field(default=None, ge=2, le=2_000_000)
     max_tokens: PositiveInt | None = None
     unlabelled: str | None = None

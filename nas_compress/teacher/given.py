@@ -123,7 +123,7 @@ def load_given_teacher(
         )
     module = build_given_module(section, folder=folder, task=task, batch=batch, label=label)
     if isinstance(module, TokenEncoder):
-        load_classifier_(module, paths[0].parent, label)
+        load_classifier_(module, paths[0].parent, label, pieces=task.signature.inputs[0].pieces)
     else:
         inner = module.network if isinstance(module, RawPictures) else module
         note = load_weights_(inner, paths, section.weights_key, label)

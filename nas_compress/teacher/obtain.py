@@ -111,7 +111,7 @@ def obtain_teacher(
         made_by["sampler"] = training.sampler
     fingerprint = fingerprint_of(made_by)
     store = writable_cache_folder() / "teachers" / fingerprint
-    start = _pretrained(section, folder=folder, label=label)
+    start = _pretrained(section, dataset, folder=folder, label=label)
     if family is not None:
         network = stored_or_trained(
             architecture,
@@ -147,7 +147,7 @@ def obtain_teacher(
     )
 
 
-def _pretrained(section: TeacherSection, *, folder: Path, label: str) -> Start | None:
+def _pretrained(section: TeacherSection, dataset: Dataset, *, folder: Path, label: str) -> Start | None:
     """Return the start of a teacher that is fine-tuned; None for fresh weights."""
     if section.fine_tune is None:
         return None
@@ -155,7 +155,13 @@ def _pretrained(section: TeacherSection, *, folder: Path, label: str) -> Start |
     config = bert_config(pretrained_folder(folder, str(section.hugging_face), where), where)
     return Start(
         prepare=functools.partial(set_epsilon_, epsilon=config["layer_norm_eps"]),
-        load=functools.partial(load_pretrained_, section=section, folder=folder, label=label),
+        load=functools.partial(
+            load_pretrained_,
+            section=section,
+            pieces=dataset.task.signature.inputs[0].pieces,
+            folder=folder,
+            label=label,
+        ),
         upper=section.fine_tune if isinstance(section.fine_tune, int) else None,
     )
 

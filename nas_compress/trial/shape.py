@@ -22,6 +22,7 @@ from nas_compress.pruning.teacher_shape import TeacherShape, require_inheritable
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import Batch
+from nas_compress.teacher.pretrained.kept_tokens import keep_tokens_
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.random_state import seed_all
 from nas_compress.trial.context import TrialContext
@@ -195,6 +196,7 @@ def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teache
     free = {width.layer: width.channels for width in architecture.widths}
     keep = most_important(groups, lambda group: next(free[layer] for layer in group.layers if layer in free))
     cut = cut_network(teacher.shortened(kept), teacher.dataset.example, keep)
+    keep_tokens_(cut, architecture.signature, teacher.dataset.task.signature)
     student: nn.Module = cut
     if shape.family != PRUNED:
         student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))

@@ -61,7 +61,13 @@ def encoder(file: StudyFile) -> TokenEncoder:
     """The teacher of a study with its pretrained weights, before any training."""
     data = study_dataset(file)
     network = build_student(teacher_architecture(file.spec.teacher, data))
-    load_pretrained_(network, file.spec.teacher, folder=file.folder, label=file.label)
+    load_pretrained_(
+        network,
+        file.spec.teacher,
+        pieces=data.task.signature.inputs[0].pieces,
+        folder=file.folder,
+        label=file.label,
+    )
     assert isinstance(network, TokenEncoder)
     return network.eval()
 

@@ -40,8 +40,13 @@ text = {path}           # also .tsv and .jsonl, or a folder with train.csv, vali
 text_column = {text}       # joined by a space
 label_column = {label}
 test_share = {share}               # held out for nas-compress confirm
-vocabulary = 4000               # word pieces, learned from the training texts
-max_tokens = 128                # further word pieces of a text are left out"""
+{ids}
+max_tokens = {longest}                # further word pieces of a text are left out"""
+
+OF_PIECES = "vocabulary = 4000               # word pieces, learned from the training texts"
+
+OF_HASHES = """\
+hash_buckets = {buckets}             # words by a hash; with nas-compress[text], vocabulary = 4000 learns word pieces"""
 
 OF_SOUNDS = """\
 folder = {folder}          # .wav files, 16 bits, in a folder for each class; or train, val and test with such folders
