@@ -140,11 +140,13 @@ def graphs(device: str, seconds: float) -> None:
     print(f"graph mobilenet small  as it is {found['as it is']:.2f} ms  captured {found['captured']:.2f} ms")
 
 
-def train_for(device: str, seconds: float, counted: multiprocessing.Queue[int] | None = None) -> int:
-    """Return the number of steps of a medium network in this time."""
-    split = random_samples(128, (1, 28, 28))
+def train_for(device: str, seconds: float, side: int, counted: multiprocessing.Queue[int] | None = None) -> int:
+    """Return the number of steps of a residual network on pictures of this side in this time."""
+    split = random_samples(128 if side > 8 else 4, (1, side, side))
+    torch.manual_seed(0)
+    shape = architecture("resnet", (1, side, side), depths=(1, 1, 1), multiplier=1.0)
     step = stepper(
-        network("resnet", "medium", device),
+        build_student(shape).to(device).train(),
         split.inputs["input"].to(device),
         split.targets["label"].to(device),
         half=True,
@@ -159,11 +161,11 @@ def train_for(device: str, seconds: float, counted: multiprocessing.Queue[int] |
     return count
 
 
-def workers(device: str, seconds: float) -> None:
+def workers(device: str, seconds: float, *, side: int) -> None:
     context = multiprocessing.get_context("spawn")
-    alone = train_for(device, seconds)
+    alone = train_for(device, seconds, side)
     counted: multiprocessing.Queue[int] = context.Queue()
-    started = [context.Process(target=train_for, args=(device, seconds, counted)) for _ in range(2)]
+    started = [context.Process(target=train_for, args=(device, seconds, side, counted)) for _ in range(2)]
     for process in started:
         process.start()
     together = sum(counted.get(timeout=300) for _ in started)
@@ -202,6 +204,7 @@ def study(device: str, *, trials: int, epochs: int) -> None:
 
 
 def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each comparison")
@@ -213,11 +216,12 @@ def main() -> None:
     print(f"{name}; torch {torch.__version__}", flush=True)
     seconds = 0.1 if given.tiny else given.seconds
     if given.tiny:
-        SIZES.pop("large")
+        SIZES.clear()
+        SIZES["small"] = ((1, 8, 8), 4)
     steps(given.device, seconds)
     graphs(given.device, seconds)
     teacher(given.device, seconds, side=32 if given.tiny else 224)
-    workers(given.device, 0.5 if given.tiny else 3 * seconds)
+    workers(given.device, 0.5 if given.tiny else 3 * seconds, side=8 if given.tiny else 28)
     study(given.device, trials=1 if given.tiny else 12, epochs=1 if given.tiny else 20)
 
 
