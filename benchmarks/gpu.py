@@ -214,6 +214,8 @@ def main() -> None:
         sys.exit("gpu.py needs a GPU that torch can use, but there is none; --device cpu --tiny runs its parts anyway")
     name = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
     print(f"{name}; torch {torch.__version__}", flush=True)
+    if given.device == "cpu":
+        torch.set_num_threads(1)
     seconds = 0.1 if given.tiny else given.seconds
     if given.tiny:
         SIZES.clear()
