@@ -18,6 +18,7 @@ from pydantic import (
 from nas_compress.config.budget_section import BudgetSection, absolute_budgets, require_rule, resolved_budgets
 from nas_compress.config.device_section import DeviceName, DeviceSection, TargetSection
 from nas_compress.config.own_metrics import OwnMetrics, own_rows
+from nas_compress.config.pretrained import require_teacher_words
 from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
 from nas_compress.config.task_section import TaskSections
@@ -272,6 +273,8 @@ class StudySpec(Section):
         for name, task in self.tasks.items():
             if task.text is not None and self.data.text is None:
                 raise ValueError(f"tasks.{name}.text needs data.text, but got data.{self.data.source}")
+        if self.teacher.fine_tune is not None and self.data.source != "factory":
+            require_teacher_words(self.data.vocabulary, self.data.hash_buckets)
         both = sorted(set(self.tasks) & set(self.devices))
         if both:
             raise ValueError(f"tasks and devices must have different names, but got {both[0]!r} for both")

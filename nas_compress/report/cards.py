@@ -10,7 +10,7 @@ from nas_compress.errors import RequestError
 from nas_compress.measurement.confusion import MOST_CLASSES, Counts, read_rows
 from nas_compress.measurement.file_contents import stored_layers
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.inherited import INHERITED, inherited_trials
+from nas_compress.runs.inherited import origin_of
 from nas_compress.runs.records import Record, at_exit_point
 from nas_compress.runs.results import byte_steps
 from nas_compress.runs.speed_notes import speed_notes
@@ -43,7 +43,7 @@ def card(folder: RunFolder, record: Record, point: Point, *, coded: bool = True)
         "measured": outcome.measured,
         "words": in_words(point.figures, METRICS),
         "speed": "\n".join(speed_notes([record], [record.trial])),
-        "weights": INHERITED if inherited_trials([record], [record.trial]) else "",
+        "weights": origin_of(outcome.candidate),
         "whole_layers": outcome.whole_layers,
         "integer_latency_ms": outcome.integer_latency_ms,
         "candidate": outcome.candidate,

@@ -16,7 +16,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import rows, to_device
-from nas_compress.teacher.derived import assistant, earlier, member, of_single_tasks, out_of_fold
+from nas_compress.teacher.derived import assistant, earlier, member, of_single_tasks, out_of_fold, pretrained
 from nas_compress.teacher.features.choose import stored_features
 from nas_compress.teacher.features.stored import Observe
 from nas_compress.teacher.logits_cache import below_maximum, compute_answers
@@ -29,6 +29,8 @@ from nas_compress.training.objective import LossObjective, TrainingObjective, ob
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.fitted_exits import fresh_heads
 from nas_compress.trial.monitor import Monitor
+from nas_compress.trial.pretrained.gradual import GradualCuts, teach_gradually
+from nas_compress.trial.pretrained.stages import body_still, stages_of
 from nas_compress.trial.shape import fresh_networks
 from nas_compress.trial.training import fit
 from nas_compress.values.architecture import Architecture
@@ -100,27 +102,92 @@ def teach(
         if number:
             with watch.stage("teacher answers"):
                 supervision = _from_generation(candidate, students[number - 1], context)
-        with watch.stage("teacher answers"):
-            objective = objective_of(candidate, student, supervision, context, seed=seed, peer=peer)
-        with watch.stage("training"):
-            if candidate.exits is not None and candidate.exits.training == "joint":
-                heads = fresh_heads(student, candidate.exits, context, seed=seed)
-                objective = ExitsObjective(objective, heads, candidate.exits, context.dataset.task)
-            losses = fit(
-                student,
-                objective,
-                candidate,
-                context,
-                layer_bits=layer_bits,
-                epochs=epochs,
-                seed=seed,
-                macs=macs,
-                checkpoint=checkpoint,
-                on_epoch=_after_epoch(
-                    student, on_epoch, number * epochs, planned, monitor if student is students[-1] else None
+        losses, before = {}, 0
+        cuts = _gradual_cuts(candidate, student, context, seed=seed)
+        if cuts is not None:
+            before = candidate.pruning.rounds
+            teach_gradually(
+                cuts,
+                functools.partial(
+                    _fit_cut,
+                    cuts,
+                    supervision,
+                    context,
+                    seed=seed,
+                    checkpoint=checkpoint,
+                    on_epoch=lambda done: None if on_epoch is None else on_epoch(done, planned),
                 ),
             )
+        for stage in stages_of(candidate, epochs - before):
+            last = before + stage.epochs == epochs
+            with watch.stage("teacher answers"):
+                objective = objective_of(stage.candidate, student, supervision, context, seed=seed, peer=peer)
+            if cuts is not None:
+                cuts.select_(objective)
+            with watch.stage("training"), body_still(student, stage.frozen):
+                if last and candidate.exits is not None and candidate.exits.training == "joint":
+                    heads = fresh_heads(student, candidate.exits, context, seed=seed)
+                    objective = ExitsObjective(objective, heads, candidate.exits, context.dataset.task)
+                losses |= fit(
+                    student,
+                    objective,
+                    stage.candidate,
+                    context,
+                    layer_bits=layer_bits,
+                    epochs=stage.epochs,
+                    seed=seed + 2 * before,
+                    macs=macs,
+                    checkpoint=checkpoint,
+                    on_epoch=_after_epoch(
+                        student,
+                        on_epoch,
+                        number * epochs,
+                        planned,
+                        monitor if last and student is students[-1] else None,
+                        before=before,
+                    ),
+                )
+            before += stage.epochs
     return losses
+
+
+def _gradual_cuts(candidate: Candidate, student: nn.Module, context: TrialContext, *, seed: int) -> GradualCuts | None:
+    if candidate.pruning.rounds == 1:
+        return None
+    return GradualCuts(candidate=candidate, student=student, teacher=context.teacher, seed=seed)
+
+
+def _fit_cut(
+    cuts: GradualCuts,
+    supervision: Supervision,
+    context: TrialContext,
+    network: nn.Module,
+    done: int,
+    *,
+    seed: int,
+    checkpoint: Checkpoint | None,
+    on_epoch: Callable[[int], None],
+) -> dict[str, float]:
+    """Train a network in float for one epoch after a cut. done: finished epochs."""
+    plain = replace(cuts.candidate, precision=Precision(), sparsity=Sparsity())
+    objective = objective_of(plain, network, supervision, context, seed=seed)
+    cuts.select_(objective)
+
+    def after(epoch: int, terms: dict[str, float]) -> bool:
+        on_epoch(done + epoch)
+        return False
+
+    return fit(
+        network,
+        objective,
+        plain,
+        context,
+        layer_bits={},
+        epochs=1,
+        seed=seed + done,
+        checkpoint=checkpoint,
+        on_epoch=after,
+    )
 
 
 def _fit_float(
@@ -161,6 +228,8 @@ def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision
         return _by(teacher, out_of_fold(teacher, teaching.folds or 2), context)
     if teaching.teacher == "single_tasks":
         return _by(teacher, of_single_tasks(teacher), context)
+    if teaching.teacher == "task_agnostic":
+        return _by(pretrained(teacher), None, context)
     if teaching.teacher == "assistant":
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:
@@ -279,11 +348,13 @@ def learns_from_answers(candidate: Candidate) -> bool:
 
 
 def _after_epoch(
-    student: nn.Module, on_epoch: OnEpoch | None, before: int, planned: int, monitor: Monitor | None
+    student: nn.Module, on_epoch: OnEpoch | None, earlier: int, planned: int, monitor: Monitor | None, *, before: int
 ) -> Callable[[int, dict[str, float]], bool]:
+    """earlier: epochs of earlier generations. before: epochs of the student's earlier stages."""
+
     def after(done: int, terms: dict[str, float]) -> bool:
         if on_epoch is not None:
-            on_epoch(before + done, planned)
-        return monitor is not None and monitor.epoch(student, done)
+            on_epoch(earlier + before + done, planned)
+        return monitor is not None and monitor.epoch(student, before + done)
 
     return after
