@@ -49,11 +49,12 @@ def test_one_of_several_outputs_is_chosen(output: str, written: str | int, tmp_p
     (tmp_path / "mine").mkdir()
     answer = '{"logits": y}' if output == "logits" else "(y, x)"
     (tmp_path / "mine" / "my_outputs.py").write_text(
-        "import torch\nclass Net(torch.nn.Linear):\n    def forward(self, samples):\n"
+        "import torch\nfrom torch import nn\nclass Net(nn.Sequential):\n    def forward(self, samples):\n"
         f"        x = samples.float().flatten(1) / 16; y = super().forward(x); return {answer}\n"
-        "def build(): return Net(64, 10)\n"
+        "def build(): return Net(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))\n"
     )
-    torch.save(nn.Linear(64, 10).state_dict(), tmp_path / "net.pt")
+    net = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    torch.save(net.state_dict(), tmp_path / "net.pt")
     starter = Starter(folder=tmp_path / "mine", data="digits", model="my_outputs:build", weights=tmp_path / "net.pt")
     with pytest.raises(RequestError, match=r"the teacher must return logits.*choose one by teacher\.output"):
         write_starter(starter)
