@@ -31,7 +31,8 @@ def without_teacher(candidate: Candidate, context: TrialContext, seed: int) -> C
     """
     shape = replace(candidate.shape, settings=candidate.shape.settings.without_teacher())
     losses = TASK_LOSS if context.dataset.task.row_classes is None else cross_entropy()
-    return replace(candidate, shape=shape, losses=losses, teaching=Teaching(), pruning_rounds=1)
+    pruning = replace(candidate.pruning, rounds=1)
+    return replace(candidate, shape=shape, pruning=pruning, losses=losses, teaching=Teaching())
 
 
 def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
