@@ -178,6 +178,8 @@ class TrainingSection(Section):
     times the teacher's macs over its own, at most `cap` times `epochs` (Liu et al. 2019, arXiv 1810.05270).
     class_weight: of losses on labels alone: `balanced`, one number for each class, or numbers by name of the class.
     sampler: `balanced` draws every class equally often, with repetition.
+    precision: `bfloat16` or `float32` products in training, or `auto`: bfloat16 on a GPU, and on a CPU that has it for
+    convolutional networks with enough work in a batch. Fake quantization, losses and the optimiser stay in float32.
     inherit_learning_rate: of candidates with `init = "inherit"`, by default `learning_rate`. A rate that is too small
     makes inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
     """
@@ -191,6 +193,7 @@ class TrainingSection(Section):
     weight_decay: float = Field(default=0.01, ge=0.0)
     class_weight: Literal["balanced"] | tuple[float, ...] | dict[str, float] | None = None
     sampler: Literal["shuffled", "balanced"] = "shuffled"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @model_serializer(mode="wrap")
     def _given_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -200,6 +203,8 @@ class TrainingSection(Section):
             del values["class_weight"]
         if self.sampler == "shuffled":
             del values["sampler"]
+        if self.precision == "auto":
+            del values["precision"]
         return values
 
 

@@ -51,6 +51,8 @@ from nas_compress.search.starter.templates import (
     STUDY,
     TIMM_TEACHER,
     TRAINED_TEACHER,
+    output_line,
+    study_name,
 )
 from nas_compress.search.starter.texts import guessed_columns, mean_length, starter_settings, texts_text
 from nas_compress.search.study_data import study_dataset
@@ -126,13 +128,14 @@ class Starter:
 
     progress: receives the pictures or samples that are read into a store, and their number.
     model: also `timm:NAME`, a folder of Hugging Face, or a package of an encoder of texts; None for a trained teacher,
-    or an ONNX or TorchScript file.
+    or an ONNX or TorchScript file. output: name or place of one output of the model.
     """
 
     folder: Path
     data: str
     model: str | None = None
     weights: Path | None = None
+    output: str | None = None
     space: str | None = None
     progress: Progress = no_progress
 
@@ -293,10 +296,10 @@ def _study_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles
         batch_size = 8
     metric = METRICS[task.metrics[0]]
     return STUDY.format(
-        name=_name(starter.folder),
+        name=study_name(starter.folder),
         folder=printable(shlex.quote(str(starter.folder))),
         data=_data_text(starter, dataset, kind, files),
-        teacher=_teacher_text(starter, task, kind, small=small, wide=wide),
+        teacher=_teacher_text(starter, task, kind, small=small, wide=wide) + output_line(starter.output),
         epochs=TEXT_EPOCHS if kind is TEXTS else epochs,
         batch_size=batch_size,
         learning_rate=TEXT_RATE if kind is TEXTS else 0.01,
@@ -369,12 +372,6 @@ def _mask(size: int) -> int:
     return 0 if size < SMALLEST_MASKED else max(1, size // 8)
 
 
-def _name(folder: Path) -> str:
-    """Return the folder's name with a hyphen for characters that a study's name must not have."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.realpath(folder)).name)
-    return re.sub(r"^[^A-Za-z0-9]+", "", name) or "study"
-
-
 def _weights(starter: Starter) -> str:
     """Return the weights' path relative to the study file's folder, as a string of TOML."""
     found = starter.weights or next((Path(name) for name in WEIGHTS if Path(name).is_file()), None)
@@ -397,4 +394,4 @@ def _space_text(starter: Starter, space: str) -> str:
     body = text.split('"""\n', 1)[1].lstrip("\n")
     if starter.has_file_teacher:
         body = PRUNING.sub("= 0  # pruning needs the layers of a teacher", body)
-    return HEADER.format(name=_name(starter.folder), space=space) + body
+    return HEADER.format(name=study_name(starter.folder), space=space) + body

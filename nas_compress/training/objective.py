@@ -16,7 +16,7 @@ from nas_compress.models.features import ObservableNetwork, Observation, watch
 from nas_compress.tasks.batch import Batch, device_of
 from nas_compress.tasks.task import Task
 from nas_compress.training.live_answers import LiveAnswers
-from nas_compress.training.runtime import mixed_precision
+from nas_compress.training.precision import mixed_precision
 
 
 class TrainingObjective(Protocol):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from pathlib import Path
+
 STUDY = """\
 # {name}: which small students of my network are best?
 #   nas-compress check {folder}     feasible budgets and expected hours
@@ -115,3 +120,16 @@ a new study.
 """
 # Copied from the built-in space {space}.
 '''
+
+
+def output_line(output: str | None) -> str:
+    """Return the line of `teacher.output`, a name or a place; empty for None."""
+    if output is None:
+        return ""
+    return f"\noutput = {output if re.fullmatch('-?[0-9]+', output) else json.dumps(output, ensure_ascii=False)}"
+
+
+def study_name(folder: Path) -> str:
+    """Return the folder's name with a hyphen for characters that a study's name must not have."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.realpath(folder)).name)
+    return re.sub(r"^[^A-Za-z0-9]+", "", name) or "study"
