@@ -5,7 +5,7 @@
 Both are steps of the training loop with the update. Both are first divided by a bare step (forward, cross-entropy and
 backward on a prepared batch) that runs between any two of them, which removes the state of the machine. The teacher is
 a resnet (or vit) with about ten times the student's compute. Its logits are cached; its features need one pass per
-batch. Output: median [middle half].
+batch, or are read from a file (`stored`). Output: median [middle half].
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import contextlib
 import functools
 import statistics
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -24,8 +26,15 @@ from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.losses.table import TERMS, feature_terms, needs_teacher
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named
-from nas_compress.models.features import ObservableNetwork
+from nas_compress.models.features import ObservableNetwork, Observation
 from nas_compress.tasks.classification import Classification
+from nas_compress.teacher.features.stored import (
+    StoredFeatures,
+    cached_features,
+    features_bytes,
+    observer,
+    parts_of,
+)
 from nas_compress.training.loop import train
 from nas_compress.training.mutual import MutualObjective
 from nas_compress.training.objective import LossObjective, TrainingObjective, observe
@@ -61,17 +70,39 @@ def losses(name: str) -> tuple[LossTerm, ...]:
     return (term,) if name in ALONE else (LossTerm(name="cross_entropy"), term)
 
 
-def objective_of(terms: tuple[LossTerm, ...], student: ObservableNetwork, teacher: ObservableNetwork) -> LossObjective:
-    """An objective with the cached answers and the network of the teacher."""
+def objective_of(
+    terms: tuple[LossTerm, ...], student: ObservableNetwork, teacher: ObservableNetwork, *, folder: Path | None = None
+) -> LossObjective:
+    """An objective with the cached answers and the network of the teacher. folder: store its features there."""
     batch = random_samples(2, SHAPE).inputs
     with torch.no_grad():
         seen = [observe(each.eval(), batch, TASK, relations=True) for each in (student, teacher)]
     answers = torch.randn((VIEWS.count, 20 * BATCH, 10), generator=torch.Generator().manual_seed(0)).half()
     watched = bool(feature_terms(terms))
+    loss = TrainingLoss(TASK, terms, student=seen[0], teacher=seen[1])
     return LossObjective(
-        TrainingLoss(TASK, terms, student=seen[0], teacher=seen[1]),
+        loss,
         answers=answers if needs_teacher(terms) else None,
         teacher=teacher if watched else None,
+        stored=features_in(folder, loss, seen[1], teacher) if watched and folder is not None else None,
+    )
+
+
+def features_in(folder: Path, loss: TrainingLoss, seen: Observation, teacher: ObservableNetwork) -> StoredFeatures:
+    """Store the features that the loss reads, of the samples that `measure` trains on."""
+    samples = random_samples(20 * BATCH, SHAPE)
+    parts = parts_of(seen, features=loss.teacher_features, relations=loss.teacher_relations)
+    print(f"    {features_bytes(parts, samples=len(samples), views=VIEWS.count) / 2**20:.0f} MiB", flush=True)
+    return cached_features(
+        folder / f"{'-'.join(loss.adapters)}.f32",
+        observer(teacher, samples, VIEWS, lambda network, batch: observe(network, batch, TASK, relations=True)),
+        parts,
+        samples=len(samples),
+        views=VIEWS.count,
+        batch=BATCH,
+        patches=seen.patches,
+        identity={},
+        notice=print,
     )
 
 
@@ -96,7 +127,9 @@ def measure(objective: TrainingObjective, student: nn.Module, bare: nn.Module, s
     return [*statistics.quantiles((step["loop"] / step["bare"] for step in taken), n=4), len(taken)]
 
 
-def objectives(family: str, multiplier: float) -> dict[str, Callable[[ObservableNetwork], TrainingObjective]]:
+def objectives(
+    family: str, multiplier: float, folder: Path
+) -> dict[str, Callable[[ObservableNetwork], TrainingObjective]]:
     """Return every kind of teaching for a family, plain training first."""
     teacher = network(family, multiplier).eval()
     transformer = {name: term.needs in ("tokens", "relations") for name, term in TERMS.items()}
@@ -106,6 +139,9 @@ def objectives(family: str, multiplier: float) -> dict[str, Callable[[Observable
     found: dict[str, Callable[[ObservableNetwork], TrainingObjective]] = {
         name: functools.partial(objective_of, losses(name), teacher=teacher) for name in names
     }
+    for name in names:
+        if feature_terms(losses(name)):
+            found[f"{name}, stored"] = functools.partial(objective_of, losses(name), teacher=teacher, folder=folder)
     if family == "resnet":
         together = (*KD, LossTerm(name="fitnet"), LossTerm(name="attention_transfer"), LossTerm(name="rkd_distance"))
         found["kd + three on features"] = functools.partial(objective_of, together, teacher=teacher)
@@ -123,16 +159,22 @@ def main() -> None:
     torch.set_num_threads(1)
     print(describe_machine())
     print(f"{'student':8} {'method':26} step / step of plain training")
-    for family, small, large in (("resnet", 0.25, 1.0), ("vit", 0.5, 2.0)):
-        plain = 0.0
-        for name, make in objectives(family, large).items():
-            if plain and given.method and name not in given.method:
-                continue
-            student = network(family, small)
-            low, middle, high, count = measure(make(student), student, network(family, small), given.seconds)
-            plain = plain or middle
-            told = f"{middle / plain:.2f} [{low / plain:.2f}-{high / plain:.2f}]"
-            print(f"{family:8} {name:26} {told}   n = {count:.0f}", flush=True)
+    with TemporaryDirectory(prefix="nas_compress_") as folder:
+        for family, small, large in (("resnet", 0.25, 1.0), ("vit", 0.5, 2.0)):
+            compare(family, small, large, Path(folder) / family, given)
+
+
+def compare(family: str, small: float, large: float, folder: Path, given: argparse.Namespace) -> None:
+    """Print a row for each kind of teaching of a family."""
+    plain = 0.0
+    for name, make in objectives(family, large, folder).items():
+        if plain and given.method and name.removesuffix(", stored") not in given.method:
+            continue
+        student = network(family, small)
+        low, middle, high, count = measure(make(student), student, network(family, small), given.seconds)
+        plain = plain or middle
+        told = f"{middle / plain:.2f} [{low / plain:.2f}-{high / plain:.2f}]"
+        print(f"{family:8} {name:26} {told}   n = {count:.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ candidate is handled as in a run. Columns:
 
 - `volume`: hypervolume of the fully trained candidates (accuracy above a half, decades of latency and of size below the
   worst of the table) as a fraction of that of the whole table; medians over seeds at a quarter, a half and all epochs.
+- `near`: the same for candidates within NEAR of the best accuracy of the table, which a replay takes for the teacher's.
 - `epochs`: median number of epochs until the median volume of `tpe:none` for the same seeds; `-` if half of the seeds
   never reach it.
 - `wrong`: fraction of stopped trials not dominated by the candidates trained by then.
@@ -51,6 +52,8 @@ from record import NAMES, SPACES, points  # noqa: E402 - the recipe of the table
 EPOCHS = {"digits": 360, "fashion-mnist": 360}
 """Budget of a replay: 40 full trainings, a tenth of the first table and two fifths of the second."""
 
+NEAR = 0.03
+
 GRID = 60
 """Number of points of a line in the plot."""
 
@@ -71,13 +74,22 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """The recorded candidates by parameters, the reference of the hypervolume, and the volume of the whole front."""
+    """The recorded candidates by parameters, the reference of the hypervolume, and the volume of the whole front.
+
+    near: the reference and the volume for candidates near the best accuracy.
+    """
 
     rows: dict[tuple[str, ...], Recorded]
     by_candidate: dict[object, Recorded]
     suggest: Callable[[optuna.Trial], object]
     corner: np.ndarray
     whole: float
+    near: tuple[np.ndarray, float]
+
+    @property
+    def teacher(self) -> float:
+        """Accuracy of the teacher: the table's best."""
+        return max(recorded.figures[0] for recorded in self.rows.values())
 
     @property
     def planned(self) -> int:
@@ -103,22 +115,25 @@ def read_table(name: str) -> Table:
     costs = np.array([recorded.costs for recorded in rows.values()])
     corner = np.array([-0.5, costs[:, 1].max() + 0.01, costs[:, 2].max() + 0.01])
     whole = hypervolume(costs[non_dominated(costs)], corner)
+    best = np.array([costs[:, 0].min() + NEAR, *corner[1:]])
+    members = costs[(costs < best).all(axis=1)]
+    near = best, hypervolume(members[non_dominated(members)], best)
     by_candidate = {
         space.suggest(optuna.trial.FixedTrial(dict(zip(NAMES, point, strict=True)))): rows[tuple(map(str, point))]
         for point in points(name)
     }
-    return Table(rows=rows, by_candidate=by_candidate, suggest=space.suggest, corner=corner, whole=whole)
+    return Table(rows=rows, by_candidate=by_candidate, suggest=space.suggest, corner=corner, whole=whole, near=near)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """One search: (epochs spent, volume) after each full training, its trials and stops.
+    """One search: (epochs spent, volume, volume near the best) after each full training, its trials and stops.
 
     again: number of stopped candidates that were proposed again and trained.
     looked: number of cost lookups.
     """
 
-    history: tuple[tuple[int, float], ...]
+    history: tuple[tuple[int, float, float], ...]
     trials: int
     stopped: int
     again: int
@@ -127,11 +142,15 @@ class Replay:
 
     def volume_at(self, epochs: float) -> float:
         """Return the volume after a number of epochs."""
-        return max((volume for spent, volume in self.history if spent <= epochs), default=0.0)
+        return max((volume for spent, volume, _ in self.history if spent <= epochs), default=0.0)
+
+    def near_at(self, epochs: float) -> float:
+        """Return the volume near the best after a number of epochs."""
+        return max((near for spent, _, near in self.history if spent <= epochs), default=0.0)
 
     def epochs_to(self, volume: float) -> float:
         """Return the epochs until a volume; infinite if it was not reached."""
-        return min((spent for spent, reached in self.history if reached >= volume), default=float("inf"))
+        return min((spent for spent, reached, _ in self.history if reached >= volume), default=float("inf"))
 
 
 class Progress:
@@ -150,6 +169,14 @@ class Progress:
         if (row < 0).all() and (gain := volume_gain(row, self._front)) > 0:
             self.volume += gain / self._table.whole
             self._front = np.vstack([self._front[~(self._front >= row).all(axis=1)], row])
+
+    @property
+    def near(self) -> float:
+        """Volume near the best accuracy, as a fraction of the table's."""
+        corner, whole = self._table.near
+        rows = np.array(self.trained) + self._table.corner
+        rows = rows[(rows < corner).all(axis=1)]
+        return float(hypervolume(rows[non_dominated(rows)], corner) / whole) if len(rows) else 0.0
 
     def dominates(self, recorded: Recorded) -> bool:
         """Return True if a trained candidate is at least as good in every cost."""
@@ -173,11 +200,11 @@ def replay(name: str, sampler: str, rule_name: str, seed: int, budget: int) -> R
         looked.append(candidate)
         return Known(values=(None, *table.by_candidate[candidate].figures[1:]), constraints={})
 
-    history: list[tuple[int, float]] = []
+    history: list[tuple[int, float, float]] = []
     spent = stopped = again = wrong = trials = 0
     while spent < budget and len(progress.trained) < len(table.rows) and trials < 4 * len(table.rows):
         context = proposal_context(
-            study_seed=seed, finished=trials, startup_trials=10, space=table.suggest, costs=costs
+            study_seed=seed, finished=trials, startup_trials=10, space=table.suggest, costs=costs, teacher=table.teacher
         )
         study.sampler = make_sampler(sampler, context)
         trial = study.ask()
@@ -193,7 +220,7 @@ def replay(name: str, sampler: str, rule_name: str, seed: int, budget: int) -> R
             if epoch == table.planned:
                 cut.discard(key)
                 progress.add(recorded)
-                history.append((spent, progress.volume))
+                history.append((spent, progress.volume, progress.near))
                 told[key] = recorded.figures
             else:
                 cut.add(key)
@@ -218,7 +245,8 @@ def line(name: str, runs: list[Replay], others: list[list[Replay]], target: floa
     )
     reached = statistics.median_low(run.epochs_to(target) for run in runs)
     stops, count = sum(run.stopped for run in runs), len(runs)
-    told = f"{name:22} {volumes}  {reached if np.isfinite(reached) else '-':>6}  "
+    near = " ".join(f"{statistics.median(run.near_at(budget * part) for run in runs):.3f}" for part in (0.25, 0.5, 1))
+    told = f"{name:22} {volumes}  {near}  {reached if np.isfinite(reached) else '-':>6}  "
     told += f"{statistics.median(run.trials for run in runs):6.0f}  {stops / count:7.1f}  "
     told += f"{sum(run.again for run in runs) / count:5.1f}  {sum(run.looked for run in runs) / count:6.1f}  "
     told += f"{sum(run.wrong for run in runs) / stops:5.0%}" if stops else "    -"
@@ -260,7 +288,8 @@ def main() -> None:
             budget = given.epochs or EPOCHS[table]
             print(f"{table}: {len(read_table(table).rows)} candidates, seeds {seeds}, {budget} epochs")
             print(
-                f"{'sampler:rule':22} volume at 1/4 1/2 1/1  epochs  trials  stopped  again  looked  wrong  wins  p",
+                f"{'sampler:rule':22} volume at 1/4 1/2 1/1  near at 1/4 1/2 1/1  "
+                "epochs  trials  stopped  again  looked  wrong  wins  p",
                 flush=True,
             )
             done: dict[str, list[Replay]] = {}

@@ -215,6 +215,7 @@ def _teaching() -> Iterator[Method]:
         "assistant": "one more training, once per study",
         "out_of_fold": "one more training per fold, once per study",
         "single_tasks": "one more training per task, once per study",
+        "task_agnostic": "the pretrained encoder runs for each batch of the first stage",
         "born_again": "one training of the student per generation, in each trial",
         "mutual": "one training per peer, in each trial",
         "apprentice": "in each trial: scheme joint also trains a network of the teacher's shape, fine_tuned trains the "

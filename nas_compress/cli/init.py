@@ -28,8 +28,13 @@ from nas_compress.cli.terminal import print_line
     type=click.Path(path_type=Path),
     help="Weights of your teacher (default: teacher.safetensors), or an ONNX or TorchScript file alone.",
 )
+@click.option(
+    "--output", metavar="NAME", help="Output of your teacher with the logits, a name or a place, if it has several."
+)
 @click.option("--space", help="Built-in space to start from; default: one for the size of the images.")
-def init(folder: Path, data: str, model: str | None, weights: Path | None, space: str | None) -> None:
+def init(
+    folder: Path, data: str, model: str | None, weights: Path | None, output: str | None, space: str | None
+) -> None:
     """Write a commented study and search space of your own.
 
     Both run unchanged. Your modules are searched in DIR, then in the working folder.
@@ -40,7 +45,9 @@ def init(folder: Path, data: str, model: str | None, weights: Path | None, space
     from nas_compress.search.starter_study import Starter, write_starter
 
     with reading_shown() as progress:
-        starter = Starter(folder=folder, data=data, model=model, weights=weights, space=space, progress=progress)
+        starter = Starter(
+            folder=folder, data=data, model=model, weights=weights, output=output, space=space, progress=progress
+        )
         written = write_starter(starter, lambda line: print_line(line, err=True))
     for path in written:
         print_line(str(path))

@@ -106,7 +106,7 @@ def show(run: str, best: tuple[str, ...], where: tuple[str, ...], trial: int | N
     from nas_compress.cli.tables import print_front
     from nas_compress.errors import RequestError
     from nas_compress.runs.bundle import trained_record
-    from nas_compress.runs.inherited import INHERITED, inherited_trials
+    from nas_compress.runs.inherited import origin_notes
     from nas_compress.runs.records import read_records
     from nas_compress.runs.results import read_front, zero_fractions
     from nas_compress.runs.selection import chosen_members
@@ -127,9 +127,8 @@ def show(run: str, best: tuple[str, ...], where: tuple[str, ...], trial: int | N
     if not as_json:
         if several := several_versions(records):
             print_line(several)
-        if inherited := inherited_trials(records, [point.trial for point in chosen]):
-            print_line(f"trial {', '.join(map(str, inherited))}: {INHERITED}")
-        for note, trials in speed_notes(records, [point.trial for point in chosen]).items():
+        members = [point.trial for point in chosen]
+        for note, trials in [*origin_notes(records, members).items(), *speed_notes(records, members).items()]:
             print_line(f"trial {', '.join(map(str, trials))}: {note}")
 
 

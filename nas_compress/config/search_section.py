@@ -32,8 +32,8 @@ class SearchSection(Section):
     teacher's shape.
     enqueue: start points of the user, as searched parameters by name. The sampler fills open ones.
     accuracy_floor: smallest value of interest of the first maximised objective that training determines, such as
-    accuracy = 0.95. The sampler `ehvi` then looks for smaller and faster students above it only. Without it, every
-    second proposal looks near the best one.
+    accuracy = 0.95. The sampler `ehvi` then looks for smaller and faster students above it only. A budget on the same
+    figure does the same. Without both, every second proposal looks near the teacher's figure.
     stop: a stopping rule, or `auto`: `behind` if accuracy is one of several objectives, the training is long enough for
     a rung, and the sampler is not ehvi, because no rule was found to pay with it. `shadow` trains every trial to its
     end and reports the savings and costs of the rule named by `shadow`.

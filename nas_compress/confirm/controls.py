@@ -25,10 +25,14 @@ class Control:
 
 
 def without_teacher(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
-    """The same network trained on labels alone, without a distillation token. Shows the gain by the teacher."""
+    """The same network trained on labels alone, without a distillation token. Shows the gain by the teacher.
+
+    Cuts in steps become one, because terms on the teacher hold the network near it between them.
+    """
     shape = replace(candidate.shape, settings=candidate.shape.settings.without_teacher())
     losses = TASK_LOSS if context.dataset.task.row_classes is None else cross_entropy()
-    return replace(candidate, shape=shape, losses=losses, teaching=Teaching())
+    pruning = replace(candidate.pruning, rounds=1)
+    return replace(candidate, shape=shape, pruning=pruning, losses=losses, teaching=Teaching())
 
 
 def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:

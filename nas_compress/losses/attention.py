@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.losses.layer_matching import CommonTokens, by_relative_depth, common_tokens, stages
+from nas_compress.losses.layer_matching import CommonTokens, common_tokens, paired, stages
 from nas_compress.losses.term_kinds import FeatureLoss
 from nas_compress.models.features import Observation, Relations
 
@@ -20,7 +20,8 @@ NO_RELATION = -1e9
 class TokenLoss(FeatureLoss):
     """Mean over pairs of layers of `mean((norm(H_student W) - norm(H_teacher))^2)` over batch, tokens and width.
 
-    pairs: names of the student's and the teacher's layers; each pair has its own projection W. loss: name for errors.
+    pairs: names of the student's and the teacher's layers; each pair has its own projection W, at first the identity
+    if the widths are equal. loss: name for errors.
     norm is layer normalisation without parameters, because raw hidden states differ in scale by orders of magnitude.
     Jiao et al. 2020, arXiv 1909.10351, equations 8-9.
     """
@@ -29,9 +30,9 @@ class TokenLoss(FeatureLoss):
         super().__init__(student, teacher)
         common_tokens(student, teacher, loss)
         self.pairs, self.loss = pairs, loss
+        self.of_teacher = tuple(theirs for _, theirs in pairs)
         self.projections = nn.ModuleList(
-            nn.Linear(student.features[ours].shape[2], teacher.features[theirs].shape[2], bias=False)
-            for ours, theirs in pairs
+            _projection(student.features[ours].shape[2], teacher.features[theirs].shape[2]) for ours, theirs in pairs
         )
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
@@ -47,10 +48,10 @@ class TokenLoss(FeatureLoss):
 
 
 class HiddenState(TokenLoss):
-    """`TokenLoss` of every layer of the student, paired by relative depth."""
+    """`TokenLoss` of layers, paired as `paired` says."""
 
-    def __init__(self, student: Observation, teacher: Observation) -> None:
-        pairs = by_relative_depth(stages(student.features), stages(teacher.features))
+    def __init__(self, student: Observation, teacher: Observation, *, last_layers: float = 0.0) -> None:
+        pairs = paired(stages(student.features), stages(teacher.features), last_layers, "hidden_state")
         super().__init__(student, teacher, pairs, "hidden_state")
 
 
@@ -67,6 +68,13 @@ class Embedding(TokenLoss):
         super().__init__(student, teacher, [("embedding", "embedding")], "embedding")
 
 
+def _projection(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=False)
+    if inputs == outputs:
+        nn.init.eye_(layer.weight)
+    return layer
+
+
 def _norm(values: Tensor) -> Tensor:
     return F.layer_norm(values, values.shape[-1:])
 
@@ -77,7 +85,7 @@ class AttentionMatrix(FeatureLoss):
     RequestError if the numbers of heads differ. Jiao et al. 2020, arXiv 1909.10351, equation 7.
     """
 
-    def __init__(self, student: Observation, teacher: Observation) -> None:
+    def __init__(self, student: Observation, teacher: Observation, *, last_layers: float = 0.0) -> None:
         super().__init__(student, teacher)
         heads = [next(iter(seen.relations.values()))[0].shape[1] for seen in (student, teacher)]
         if heads[0] != heads[1]:
@@ -85,7 +93,8 @@ class AttentionMatrix(FeatureLoss):
                 "loss 'attention_matrix' needs a student with as many heads as the teacher, "
                 f"but got {heads[0]} and {heads[1]}; minilm_relations needs no equal heads"
             )
-        self.pairs = by_relative_depth(list(student.relations), list(teacher.relations))
+        self.pairs = paired(list(student.relations), list(teacher.relations), last_layers, "attention_matrix")
+        self.relations_of_teacher = tuple(theirs for _, theirs in self.pairs)
         common_tokens(student, teacher, "attention_matrix")
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
@@ -114,6 +123,7 @@ class MinilmRelations(FeatureLoss):
         super().__init__(student, teacher)
         common_tokens(student, teacher, "minilm_relations")
         self.heads = int(relation_heads)
+        self.relations_of_teacher = tuple(teacher.relations)[-1:]
         for seen, role in ((student, "student"), (teacher, "teacher")):
             _, count, _, size = _last_relations(seen)[0].shape
             if count * size % self.heads:

@@ -65,6 +65,30 @@ def _cosines(embedding: Tensor) -> Tensor:
     return torch.bmm(differences, differences.transpose(1, 2))
 
 
+class SentenceEmbedding(FeatureLoss):
+    """`sentence_embedding` of the pooled last features, through a projection if the widths differ."""
+
+    def __init__(self, student: Observation, teacher: Observation) -> None:
+        super().__init__(student, teacher)
+        ours, theirs = pooled_embedding(student).shape[1], pooled_embedding(teacher).shape[1]
+        self.projection = nn.Identity() if ours == theirs else nn.Linear(ours, theirs, bias=False)
+
+    def forward(self, student: Observation, teacher: Observation) -> Tensor:
+        """Return a scalar in float32."""
+        projected = cast(Tensor, self.projection(pooled_embedding(student))).float()
+        return sentence_embedding(projected, pooled_embedding(teacher).detach())
+
+
+def sentence_embedding(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over the batch of `||s / |s| - t / |t|||^2`, which is 2 - 2 cos(s, t).
+
+    student, teacher (B, d): embeddings of equal width. Reimers, Gurevych 2020, arXiv 2004.09813, equation 1, on
+    embeddings of length 1, as those of MiniLM for sentences.
+    """
+    difference = F.normalize(student, dim=1) - F.normalize(teacher, dim=1)
+    return difference.pow(2).sum(dim=1).mean()
+
+
 class SimilarityPreserving(FeatureLoss):
     """`similarity_preserving` of the last features."""
 
@@ -98,6 +122,7 @@ class Fitnet(FeatureLoss):
     def __init__(self, student: Observation, teacher: Observation) -> None:
         super().__init__(student, teacher)
         self.guided, self.hint = _middle_stage(student), _middle_stage(teacher)
+        self.of_teacher = (self.hint,)
         inputs, outputs = student.features[self.guided].shape[1], teacher.features[self.hint].shape[1]
         self.regressor = nn.Sequential(
             nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
@@ -124,6 +149,7 @@ class AttentionTransfer(FeatureLoss):
     def __init__(self, student: Observation, teacher: Observation) -> None:
         super().__init__(student, teacher)
         self.pairs = by_relative_depth(stages(student.features), stages(teacher.features))
+        self.of_teacher = tuple(theirs for _, theirs in self.pairs)
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
         """Return a scalar in float32."""

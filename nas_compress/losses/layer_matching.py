@@ -27,6 +27,29 @@ def by_relative_depth(student: Sequence[str], teacher: Sequence[str]) -> list[tu
     ]
 
 
+def paired(student: Sequence[str], teacher: Sequence[str], last: float, loss: str) -> list[tuple[str, str]]:
+    """Pair each name of the student by relative depth, or the last names of both, one to one from the end.
+
+    Uniform pairing and the top strategy of Jiao et al. 2020, arXiv 1909.10351, sections 3.1 and 4.5.
+
+    last: number of pairs from the end; 0: each name by relative depth. loss: name for errors.
+    RequestError unless both have as many names.
+
+    >>> paired(["a", "b"], ["A", "B", "C", "D"], 2, "hidden_state")
+    [('a', 'C'), ('b', 'D')]
+    """
+    if last == 0:
+        return by_relative_depth(student, teacher)
+    most = min(len(student), len(teacher))
+    if last % 1 or last > most:
+        raise RequestError(
+            f"last_layers of loss {loss!r} must be a whole number of at most {most}, the layers of student and teacher "
+            f"({len(student)} and {len(teacher)}), but got last_layers={last:g}"
+        )
+    count = int(last)
+    return list(zip(student[-count:], teacher[-count:], strict=True))
+
+
 def stages(features: Mapping[str, Tensor]) -> list[str]:
     """Names of stages or layers, without the stem or the embedding."""
     return [name for name in features if name not in BEFORE_STAGES]

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from nas_compress.errors import require_known
 from nas_compress.losses.attention import AttentionMatrix, Embedding, HiddenState, MinilmRelations
-from nas_compress.losses.features import AttentionTransfer, Fitnet, RkdAngle, RkdDistance, SimilarityPreserving
+from nas_compress.losses.features import (
+    AttentionTransfer,
+    Fitnet,
+    RkdAngle,
+    RkdDistance,
+    SentenceEmbedding,
+    SimilarityPreserving,
+)
 from nas_compress.losses.logits import (
     cross_entropy,
     dist,
@@ -30,6 +37,9 @@ def _temperature(default: float = 4.0) -> Setting:
 def _weight(default: float) -> Setting:
     return Setting(default=default, above=0.0, below=1e6)
 
+
+_PAIRING = {"last_layers": Setting(default=0.0, above=0.0, below=1025.0, zero="each layer, by relative depth")}
+"""Pairs from the last layer on, instead of all by relative depth."""
 
 TERMS: Mapping[str, Term] = {
     # any task
@@ -140,6 +150,12 @@ TERMS: Mapping[str, Term] = {
         source="Tung, Mori 2019, arXiv 1907.09682",
         min_batch=2,
     ),
+    "sentence_embedding": FeatureTerm(
+        loss=SentenceEmbedding,
+        needs="features",
+        summary="direction of the pooled last features, through a projection",
+        source="Reimers, Gurevych 2020, arXiv 2004.09813",
+    ),
     # terms of features: maps of convolutional networks
     "fitnet": FeatureTerm(
         loss=Fitnet,
@@ -161,6 +177,7 @@ TERMS: Mapping[str, Term] = {
         needs="tokens",
         summary="tokens of every layer predict the teacher's at the same relative depth, through projections",
         source="Jiao et al. 2020, arXiv 1909.10351; Sun et al. 2019, arXiv 1908.09355",
+        settings=_PAIRING,
     ),
     "embedding": FeatureTerm(
         loss=Embedding,
@@ -173,6 +190,7 @@ TERMS: Mapping[str, Term] = {
         needs="relations",
         summary="attention scores of every layer, head by head",
         source="Jiao et al. 2020, arXiv 1909.10351",
+        settings=_PAIRING,
     ),
     "minilm_relations": FeatureTerm(
         loss=MinilmRelations,

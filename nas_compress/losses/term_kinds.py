@@ -111,10 +111,15 @@ class FeatureLoss(nn.Module):
     """A loss of two observations, made for their shapes.
 
     Its parameters (adaptation layers) are trained with the student and dropped afterwards.
+
+    of_teacher: names of the teacher's features that it reads; the last one by default.
+    relations_of_teacher: names of the teacher's layers whose relations it reads.
     """
 
     def __init__(self, student: Observation, teacher: Observation) -> None:
         super().__init__()
+        self.of_teacher: tuple[str, ...] = tuple(teacher.features)[-1:]
+        self.relations_of_teacher: tuple[str, ...] = ()
 
     def forward(self, student: Observation, teacher: Observation) -> Tensor:
         """Return a scalar in float32; no gradient reaches the teacher."""

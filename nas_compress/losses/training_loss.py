@@ -87,6 +87,25 @@ class TrainingLoss(nn.Module):
         """True if an active term reads features or outputs of the teacher itself."""
         return any(name in self._live for name in self.active(progress))
 
+    @property
+    def reads_outputs(self) -> bool:
+        """True if a term reads outputs of the teacher itself, at any time."""
+        return any(name not in self.adapters for name in self._live)
+
+    @property
+    def teacher_features(self) -> tuple[str, ...]:
+        """Names of the teacher's features that the terms read at any time."""
+        return tuple(dict.fromkeys(name for loss in self._feature_losses for name in loss.of_teacher))
+
+    @property
+    def teacher_relations(self) -> tuple[str, ...]:
+        """Names of the teacher's layers whose relations the terms read at any time."""
+        return tuple(dict.fromkeys(name for loss in self._feature_losses for name in loss.relations_of_teacher))
+
+    @property
+    def _feature_losses(self) -> list[FeatureLoss]:
+        return [loss for loss in self.adapters.values() if isinstance(loss, FeatureLoss)]
+
     def reads_relations(self, progress: float) -> bool:
         """True if an active term reads relations between tokens."""
         return bool(self.adapters) and any(TERMS[name].needs == "relations" for name in self.active(progress))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 
@@ -16,6 +17,8 @@ from nas_compress.tasks.batch import count
 KEPT_BLOCKS = {
     "first": "keep the first blocks of each stage, next to the input (Sajjad et al. 2020, arXiv 2004.03844)",
     "last": "keep the last blocks of each stage",
+    "alternate": "keep block floor(i n / k) of n for i below k: 0, 2, 4 of six (Sajjad et al. 2020, arXiv 2004.03844)",
+    "spread": "also the last block: 0, 2, 4, 7, 9, 11 of twelve, as DistilBERT (Sanh et al. 2019, arXiv 1910.01108)",
     "importance": "keep the blocks whose removal raises the teacher's loss most (Veit et al. 2016, arXiv 1605.06431)",
 }
 """Summaries of the choices by name."""
@@ -40,18 +43,27 @@ def choose_blocks(
 
     >>> choose_blocks([[False, True, True]], [2], kept="last")
     ((0, 2),)
+    >>> choose_blocks([[True] * 4], [2], kept="alternate")
+    ((0, 2),)
     """
     require_known("kept_blocks", kept, KEPT_BLOCKS)
     chosen = []
     for stage, (free, depth) in enumerate(zip(removable, depths, strict=True)):
-        worth = {
+        worth: Sequence[float] = {
             "first": [-number for number in range(len(free))],
             "last": list(range(len(free))),
             "importance": importance[stage] if importance else [0.0] * len(free),
-        }[kept]
+        }.get(kept, [float(number in _evenly(kept, len(free), depth)) for number in range(len(free))])
         order = sorted(range(len(free)), key=lambda number: (free[number], -worth[number], number))
         chosen.append(tuple(sorted(order[: min(depth, len(free))])))
     return tuple(chosen)
+
+
+def _evenly(kept: str, blocks: int, depth: int) -> set[int]:
+    """Return `depth` numbers of blocks at equal distances."""
+    if kept == "spread" and depth > 1:
+        return {math.floor(number * (blocks - 1) / (depth - 1) + 0.5) for number in range(depth)}
+    return {number * blocks // depth for number in range(depth)}
 
 
 def without_blocks(network: nn.Module, family: AnyFamily, kept: Kept) -> nn.Module:

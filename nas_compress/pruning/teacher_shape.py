@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES
@@ -59,8 +59,24 @@ def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
         )
     for name in shape.settings.in_weights:
         own, theirs = getattr(shape.settings, name), getattr(teacher.settings, name, None)
+        if name in shape.settings.cut_in_weights and theirs is not None and own <= theirs:
+            continue
         if own != theirs:
-            raise RequestError(f"init='inherit' needs the teacher's {name}={theirs!r}, but got {name}={own!r}")
+            rule = "at most the" if name in shape.settings.cut_in_weights else "the"
+            raise RequestError(f"init='inherit' needs {rule} teacher's {name}={theirs!r}, but got {name}={own!r}")
+
+
+def with_open_settings(candidate: Candidate, teacher: TeacherShape) -> Candidate:
+    """Return a candidate that inherits weights with the teacher's values of the settings that it leaves open.
+
+    Other candidates stay as they are; their family chooses the open ones.
+    """
+    own = candidate.shape.settings
+    if candidate.pruning.init != "inherit" or candidate.shape.family != teacher.family or teacher.settings is None:
+        return candidate
+    theirs = teacher.settings.to_dict()
+    filled = {name: theirs[name] for name, value in own.to_dict().items() if value is None and name in theirs}
+    return replace(candidate, shape=replace(candidate.shape, settings=replace(own, **filled)))
 
 
 def require_inheritable(
@@ -74,8 +90,8 @@ def require_inheritable(
 ) -> None:
     """Require that the teacher has all inherited weights.
 
-    widths: before whole heads are removed, multiples of `step`. layers: the teacher's (path, channels). heads: number
-    of heads of each attention, by layer.
+    widths: before whole heads are removed, multiples of `step`. layers: the teacher's (path, channels), of which the
+    student may have fewer. heads: number of heads of each attention, by layer.
     """
     if candidate.pruning.init != "inherit":
         return
@@ -83,7 +99,7 @@ def require_inheritable(
         if width.channels > channels:
             raise RequestError(
                 f"init='inherit' needs at most the teacher's {channels} channels in {layer}, "
-                f"but got {width.channels} (in steps of {step})"
+                f"but got {width.channels} (in steps of {step}; round_to sets the step)"
             )
         if layer in heads and width.channels != channels:
             raise RequestError(

@@ -52,6 +52,7 @@ from nas_compress.teacher.runtime_network import OnnxNetwork
 from nas_compress.teacher.store import ORIGIN
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import require_scales
+from nas_compress.training.precision import require_precision
 from nas_compress.training.runtime import choose_device
 from nas_compress.trial.context import TrialContext
 from nas_compress.values.architecture import Architecture
@@ -102,6 +103,21 @@ class StudyParts:
         return self.spec.budgets_against(self.teacher_figures)
 
     @property
+    def floor(self) -> float | None:
+        """Smallest quality of interest to the sampler: `search.accuracy_floor`, or a budget's if it is higher."""
+        quality, floor = self.spec.quality, self.spec.search.accuracy_floor
+        if quality is None or self.spec.reward is not None:
+            return None
+        limits = [budget.limit for budget in self.budgets if budget.name == quality.name]
+        return max([*limits, *([] if floor is None else [floor])], default=None)
+
+    @property
+    def teacher_quality(self) -> float | None:
+        """The teacher's figure of the study's quality; None before it was measured."""
+        quality = self.spec.quality
+        return None if quality is None else (self.teacher_figures or {}).get(quality.name)
+
+    @property
     def sizes(self) -> SampleSizes:
         """Sizes of the free dimensions of a sample by name, without the batch."""
         return timed_sizes(self.dataset.train.inputs, self.dataset.task.signature.inputs)
@@ -141,6 +157,7 @@ def gather(
         choose_device(spec.device),
         open_device(spec.target.name, spec.device_settings, where=f"{where}target"),
     )
+    require_precision(spec.training.precision, device, f"{where}training.precision")
     opened = open_named(spec, label=file.label, recorded=file.candidate is not None)
     if dataset is None:
         dataset = study_dataset(file, progress=progress, notice=notice)

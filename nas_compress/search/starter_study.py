@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from nas_compress.callbacks import Notice, Progress, no_notice, no_progress
+from nas_compress.config.pretrained import PACKAGES
 from nas_compress.config.shipped import shipped_folder, shipped_names
 from nas_compress.config.study_file import read_study
 from nas_compress.data.audio.wave_files import holds_sounds
@@ -20,8 +21,9 @@ from nas_compress.data.augment.mixing import MIXABLE
 from nas_compress.data.catalogue import DATASETS
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.data.store.picture_parts import find_folder
+from nas_compress.data.store.class_folders import find_folder
 from nas_compress.data.store.pictures import sizes_of
+from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import SUFFIXES, TextFiles
 from nas_compress.errors import RequestError, printable, require_known
 from nas_compress.files import write_text
@@ -30,6 +32,7 @@ from nas_compress.search.preflight.feasibility import Sized, draw_candidates
 from nas_compress.search.preflight.forecast import duration_in_words, quick_forecast
 from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.setup import StudyParts, gather
+from nas_compress.search.starter.encoders import encoder_folder, encoder_settings, encoder_teacher
 from nas_compress.search.starter.sounds import guessed_sounds, sounds_text
 from nas_compress.search.starter.templates import (
     BUILT_IN_DATA,
@@ -42,15 +45,17 @@ from nas_compress.search.starter.templates import (
     OF_IMAGES,
     OF_PICTURES,
     OF_SPECTROGRAMS,
-    OF_TEXTS,
     OWN_DATA,
     OWN_TEACHER,
     STEM_STRIDE,
     STUDY,
     TIMM_TEACHER,
     TRAINED_TEACHER,
+    output_line,
+    study_name,
 )
-from nas_compress.search.starter.texts import TEST_SHARE, guessed_columns, mean_length
+from nas_compress.search.starter.texts import guessed_columns, mean_length, starter_settings, texts_text
+from nas_compress.search.study_data import study_dataset
 from nas_compress.tasks.task import Task
 from nas_compress.values.metrics.table import METRICS, Budget
 
@@ -122,13 +127,15 @@ class Starter:
     """Options of `init`. `model` and `data` are `module:callable`; `data` may be a built-in name, a folder or a file.
 
     progress: receives the pictures or samples that are read into a store, and their number.
-    model: also `timm:NAME`, or a folder of Hugging Face; None for a trained teacher, or an ONNX or TorchScript file.
+    model: also `timm:NAME`, a folder of Hugging Face, or a package of an encoder of texts; None for a trained teacher,
+    or an ONNX or TorchScript file. output: name or place of one output of the model.
     """
 
     folder: Path
     data: str
     model: str | None = None
     weights: Path | None = None
+    output: str | None = None
     space: str | None = None
     progress: Progress = no_progress
 
@@ -143,6 +150,16 @@ class Starter:
         """The file of texts, if `data` names one."""
         path = Path(self.data)
         return path if path.suffix in SUFFIXES and path.is_file() else None
+
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the encoder of texts, if `model` names one and `data` are texts."""
+        return None if self.texts is None else encoder_folder(self.model)
+
+    @property
+    def text_settings(self) -> TextSettings:
+        """How texts become ids of the teacher."""
+        return starter_settings() if self.encoder is None else encoder_settings(self.encoder)
 
     @property
     def has_file_teacher(self) -> bool:
@@ -174,6 +191,7 @@ def write_starter(starter: Starter, notice: Notice = no_notice) -> list[Path]:
     try:
         write_text(study, text)
         write_text(space, _space_text(starter, starter.space or kind.space))
+        dataset = dataset if starter.encoder is None else study_dataset(read_study(study))  # with students' word pieces
         parts = gather(read_study(study), dataset=dataset)
         check_own_teacher(parts, notice)
         sides = [size for size in task.signature.inputs[0].sample_shape[1:] if isinstance(size, int)]
@@ -214,13 +232,15 @@ def _text_files(starter: Starter, notice: Notice) -> TextFiles | None:
     files = guessed_columns(starter.texts, where="--data")
     text = ", ".join(map(str, files.text))
     notice(f"texts of column {text}, labels of column {files.label}; study.toml has both, as text_column, label_column")
+    if starter.text_settings.buckets is not None:
+        notice("words are hashed (hash_buckets): word pieces need tokenizers, pip install 'nas-compress[text]'")
     return files
 
 
 def _dataset(starter: Starter, files: TextFiles | None) -> Dataset:
     """Load the data as the written study does, once for all checks."""
     if files is not None:
-        return load_dataset(texts=files, where="--data")
+        return load_dataset(texts=files, text_settings=starter.text_settings, where="--data")
     if starter.pictures is not None:
         pictures = str(starter.pictures.absolute())
         if holds_sounds(starter.pictures, "--data"):
@@ -276,10 +296,10 @@ def _study_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles
         batch_size = 8
     metric = METRICS[task.metrics[0]]
     return STUDY.format(
-        name=_name(starter.folder),
+        name=study_name(starter.folder),
         folder=printable(shlex.quote(str(starter.folder))),
         data=_data_text(starter, dataset, kind, files),
-        teacher=_teacher_text(starter, task, kind, small=small, wide=wide),
+        teacher=_teacher_text(starter, task, kind, small=small, wide=wide) + output_line(starter.output),
         epochs=TEXT_EPOCHS if kind is TEXTS else epochs,
         batch_size=batch_size,
         learning_rate=TEXT_RATE if kind is TEXTS else 0.01,
@@ -293,12 +313,8 @@ def _data_text(starter: Starter, dataset: Dataset, kind: Kind, files: TextFiles 
     task, samples = dataset.task, len(dataset.train)
     shape = [size for size in task.signature.inputs[0].sample_shape if isinstance(size, int)]
     if files is not None:
-        data = OF_TEXTS.format(
-            path=_relative(Path(files.path), starter),
-            text=json.dumps([*files.text], ensure_ascii=False),
-            label=json.dumps(files.label, ensure_ascii=False),
-            share=TEST_SHARE,
-        )
+        path, own = _relative(Path(files.path), starter), starter.encoder is not None
+        data = texts_text(files, path=path, settings=starter.text_settings, of_encoder=own)
         return data + _fewer(samples, task.classes or 1, FIRST_TOKENS // mean_length(dataset))
     if starter.pictures is not None and task.signature.inputs[0].log_mel is not None:
         folder = str(starter.pictures.absolute())
@@ -321,6 +337,9 @@ def _teacher_text(starter: Starter, task: Task, kind: Kind, *, small: bool, wide
         return FILE_TEACHER.format(weights=_weights(starter))
     if starter.model is not None and starter.model.startswith(TIMM):
         return TIMM_TEACHER.format(model=starter.model.removeprefix(TIMM), weights=_weights(starter))
+    if starter.encoder is not None:
+        name = json.dumps(starter.model) if starter.model in PACKAGES else _relative(starter.encoder, starter)
+        return encoder_teacher(starter.encoder, name)
     if starter.model is not None and (Path(starter.model) / "config.json").is_file():
         return FOLDER_TEACHER.format(model=_relative(Path(starter.model), starter))
     if starter.model is not None:
@@ -353,12 +372,6 @@ def _mask(size: int) -> int:
     return 0 if size < SMALLEST_MASKED else max(1, size // 8)
 
 
-def _name(folder: Path) -> str:
-    """Return the folder's name with a hyphen for characters that a study's name must not have."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.realpath(folder)).name)
-    return re.sub(r"^[^A-Za-z0-9]+", "", name) or "study"
-
-
 def _weights(starter: Starter) -> str:
     """Return the weights' path relative to the study file's folder, as a string of TOML."""
     found = starter.weights or next((Path(name) for name in WEIGHTS if Path(name).is_file()), None)
@@ -381,4 +394,4 @@ def _space_text(starter: Starter, space: str) -> str:
     body = text.split('"""\n', 1)[1].lstrip("\n")
     if starter.has_file_teacher:
         body = PRUNING.sub("= 0  # pruning needs the layers of a teacher", body)
-    return HEADER.format(name=_name(starter.folder), space=space) + body
+    return HEADER.format(name=study_name(starter.folder), space=space) + body

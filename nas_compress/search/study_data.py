@@ -62,13 +62,18 @@ def _require_known_apart(own: Dataset, texts: Mapping[int, Dataset], label: str)
 
 
 def _with_pieces(file: StudyFile, size: int, progress: Progress, notice: Notice) -> Dataset:
-    """Load texts with a vocabulary of `size` learned word pieces."""
+    """Load texts with a vocabulary of `size` learned word pieces, or of so many of the teacher's if it is pruned."""
+    if file.spec.data.pruned_vocabulary:
+        return replace(_at_size(file, None, progress, notice, kept=size), vocabulary_size=size)
     data = file.spec.data.model_copy(update={"vocabulary": size})
     own = replace(file, spec=file.spec.model_copy(update={"data": data}))
     return replace(_at_size(own, None, progress, notice), vocabulary_size=size)
 
 
-def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Notice) -> Dataset:
+def _at_size(
+    file: StudyFile, size: int | None, progress: Progress, notice: Notice, *, kept: int | None = None
+) -> Dataset:
+    """Load the data. size: of pictures. kept: number of word pieces of a pruned vocabulary; None for all."""
     spec = file.spec
     dataset = load_dataset(
         name=spec.data.name,
@@ -79,7 +84,7 @@ def _at_size(file: StudyFile, size: int | None, progress: Progress, notice: Noti
             seconds=spec.data.seconds, bands=spec.data.mels, speaker_part=spec.data.speaker_part
         ),
         texts=_text_files(spec.data),
-        text_settings=_text_settings(file),
+        text_settings=_text_settings(file, kept),
         unlabelled=_unlabelled(spec.data),
         folder=file.folder,
         seed=spec.data.seed,
@@ -126,10 +131,11 @@ def _text_files(data: DataSection) -> TextFiles | None:
     return TextFiles(path=data.text, text=data.text_columns, label=label, test_share=data.test_share)
 
 
-def _text_settings(file: StudyFile) -> TextSettings:
+def _text_settings(file: StudyFile, kept: int | None) -> TextSettings:
     given, longest, buckets = file.spec.data.vocabulary, file.spec.data.max_tokens, file.spec.data.hash_buckets
+    pruned = bool(file.spec.data.pruned_vocabulary)
     if not isinstance(given, str):
-        return TextSettings(vocabulary=given, longest=longest, buckets=buckets)
+        return TextSettings(vocabulary=given, longest=longest, buckets=buckets, pruned=pruned)
     where = f"{file.label}: data.vocabulary"
     if given == TEACHER_VOCABULARY:
         name = file.spec.teacher.hugging_face
@@ -144,7 +150,7 @@ def _text_settings(file: StudyFile) -> TextSettings:
     else:
         path = next((place for place in (file.folder / given, Path(given)) if place.is_file()), file.folder / given)
     pieces = given_pieces(path, longest=longest, where=where)
-    return TextSettings(longest=longest, pieces=pieces, buckets=buckets)
+    return TextSettings(vocabulary=kept, longest=longest, pieces=pieces, buckets=buckets, pruned=pruned)
 
 
 def _unlabelled(data: DataSection) -> TextFiles | None:

@@ -178,7 +178,8 @@ class Trials:
             startup_trials=self._spec.search.startup_trials,
             space=self.parts.space.suggest,
             costs=self._costs,
-            floor=self._spec.search.accuracy_floor,
+            floor=self.parts.floor,
+            teacher=self.parts.teacher_quality,
         )
         study.sampler = make_sampler(self._spec.search.sampler, context)
         trial = study.ask()

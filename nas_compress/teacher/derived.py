@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +19,8 @@ from nas_compress.data.stratified_split import stratified_split
 from nas_compress.errors import RequestError
 from nas_compress.files import cache_folder
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.models.families import family_named
-from nas_compress.tasks.batch import Batch
+from nas_compress.models.families import build_student, family_named
+from nas_compress.tasks.batch import Batch, device_of
 from nas_compress.tasks.own_metrics import WithOwnMetrics
 from nas_compress.tasks.several import SeveralTasks
 from nas_compress.tasks.task import Task
@@ -28,6 +30,7 @@ from nas_compress.teacher.obtain import fingerprint_of, teacher_architecture, te
 from nas_compress.teacher.store import Start, describe_stored, stored_or_trained
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import LossObjective, TrainingObjective
+from nas_compress.training.random_state import kept_random_states, seed_all
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.teaching import distillation
 
@@ -103,6 +106,28 @@ def of_single_tasks(teacher: Teacher) -> Tensor:
             rows.append(found.relative)
         teacher.joined_answers["tasks"] = torch.stack(rows, dim=2)
     return teacher.joined_answers["tasks"]
+
+
+def pretrained(teacher: Teacher) -> Teacher:
+    """Return the encoder as it was before it was fine-tuned, with a fresh classifier that nobody reads.
+
+    RequestError if the teacher does not start from pretrained weights.
+    """
+    start = teacher.start
+    if start is None:
+        rule = "teacher='task_agnostic' needs an encoder of teacher.hugging_face with fine_tune"
+        raise RequestError(f"{rule}, but {teacher.label} has teacher.{teacher.section.source}")
+
+    def make(folder: Path) -> nn.Module:
+        device = device_of(teacher.train_samples.inputs)
+        with kept_random_states(device):
+            seed_all(teacher.section.seed)
+            network = build_student(teacher_architecture(teacher.section, teacher.dataset, teacher.label))
+            start.prepare(network)
+            start.load(network)
+        return network.to(device)
+
+    return _once(teacher, {"before": "fine_tune"}, make)
 
 
 def several_tasks_of(task: Task) -> SeveralTasks:
@@ -186,12 +211,15 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
     """Return a network of `size` times the teacher's widths, distilled from it.
 
     The loss is kd at temperature 4 with weights 0.1 and 0.9. The family is the teacher's; resnet for a user's
-    module.
+    module. The assistant of a teacher that is fine-tuned has fresh weights, so it learns for the epochs and with the
+    rate of the students.
     """
     losses = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
+    training = teacher.training
+    fresh = {"epochs": training.epochs, "learning_rate": training.learning_rate} if teacher.start is not None else {}
     return _once(
         teacher,
-        {"assistant_size": size},
+        {"assistant_size": size, **fresh},
         lambda folder: _trained(
             teacher,
             folder,
@@ -199,6 +227,7 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
             objective=lambda: LossObjective(TrainingLoss(teacher.dataset.task, losses), answers=teacher.answer_source),
             samples=teacher.train_samples,
             called="assistant",
+            changes=fresh,
         ),
     )
 
@@ -248,11 +277,12 @@ def _trained(
     weighted: bool = True,
     called: str = "teacher",
     start: Start | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> nn.Module:
     """Train a network like the teacher, with the given changes.
 
     samples: by default those with a label. weighted: draw them as the study says. start: of another architecture, by
-    default fresh weights.
+    default fresh weights. changes: of the fields of `Training`.
     """
     augmentation = teacher.dataset.augmentation if called == "assistant" else teacher.dataset.augmentation.for_labels
     samples = samples or teacher.labelled_samples
@@ -267,7 +297,7 @@ def _trained(
         folder,
         checkpoint=checkpoint,
         objective=objective or (lambda: teacher_objective(teacher.section, teacher.dataset.task)),
-        training=training if seed is None else replace(training, seed=seed),
+        training=replace(training, **changes, seed=training.seed if seed is None else seed),
         samples=samples,
         augmentation=augmentation,
         label=teacher.label,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nas_compress.callbacks import Notice, Progress
-from nas_compress.config.pretrained import bert_config, pretrained_folder
+from nas_compress.config.pretrained import BERT_EPSILON, bert_config, pretrained_folder
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset, Split
@@ -101,6 +101,8 @@ def obtain_teacher(
         }
         if section.fine_tune is not None:
             made_by["pretrained"] = pretrained_digest(section, folder=folder, label=label)
+            if (epsilon := _epsilon(section, folder, label)) != BERT_EPSILON:
+                made_by["layer_norm_eps"] = epsilon
         family, depths = section.family, architecture.depths
         base = section.widths or family_named(section.family).base_widths
     made_by["data"] = dataset.fingerprint
@@ -111,7 +113,7 @@ def obtain_teacher(
         made_by["sampler"] = training.sampler
     fingerprint = fingerprint_of(made_by)
     store = writable_cache_folder() / "teachers" / fingerprint
-    start = _pretrained(section, folder=folder, label=label)
+    start = _pretrained(section, dataset, folder=folder, label=label)
     if family is not None:
         network = stored_or_trained(
             architecture,
@@ -147,17 +149,27 @@ def obtain_teacher(
     )
 
 
-def _pretrained(section: TeacherSection, *, folder: Path, label: str) -> Start | None:
+def _pretrained(section: TeacherSection, dataset: Dataset, *, folder: Path, label: str) -> Start | None:
     """Return the start of a teacher that is fine-tuned; None for fresh weights."""
     if section.fine_tune is None:
         return None
-    where = f"{label}: teacher.hugging_face"
-    config = bert_config(pretrained_folder(folder, str(section.hugging_face), where), where)
     return Start(
-        prepare=functools.partial(set_epsilon_, epsilon=config["layer_norm_eps"]),
-        load=functools.partial(load_pretrained_, section=section, folder=folder, label=label),
+        prepare=functools.partial(set_epsilon_, epsilon=_epsilon(section, folder, label)),
+        load=functools.partial(
+            load_pretrained_,
+            section=section,
+            pieces=dataset.task.signature.inputs[0].pieces,
+            folder=folder,
+            label=label,
+        ),
         upper=section.fine_tune if isinstance(section.fine_tune, int) else None,
     )
+
+
+def _epsilon(section: TeacherSection, folder: Path, label: str) -> float:
+    where = f"{label}: teacher.hugging_face"
+    config = bert_config(pretrained_folder(folder, str(section.hugging_face), where), where)
+    return float(config["layer_norm_eps"])
 
 
 def teacher_maker(section: TeacherSection, dataset: Dataset, *, folder: Path, label: str) -> Callable[[], nn.Module]:

@@ -13,6 +13,7 @@ from nas_compress.errors import RequestError, describe
 from nas_compress.losses.table import TERMS
 from nas_compress.losses.term_kinds import FeatureTerm
 from nas_compress.models.shapes_only import shapes_only
+from nas_compress.teacher.pretrained.kept_tokens import kept_rows
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate
 
@@ -32,7 +33,7 @@ def require_picture_size(
     """
     size = f"image_size={candidate.image_size}"
     if candidate.vocabulary_size is not None:
-        _require_own_vocabulary(candidate)
+        _require_own_vocabulary(candidate, dataset)
         return
     if candidate.teaching.scheme == "joint":
         raise RequestError(f"scheme='joint' trains the teacher on the student's batches, but got {size}; leave it out")
@@ -53,14 +54,18 @@ def require_picture_size(
             raise RequestError(f"{rule}, but that of {differs} depends on {size}; give the teacher's size in the space")
 
 
-def _require_own_vocabulary(candidate: Candidate) -> None:
-    """Refuse all that reads layers of the teacher, or runs it on the word pieces of another vocabulary."""
+def _require_own_vocabulary(candidate: Candidate, dataset: Dataset) -> None:
+    """Refuse all that reads layers of the teacher, or runs it on the word pieces of another vocabulary.
+
+    Embeddings are inherited if the teacher knows all word pieces of the candidate.
+    """
+    inherits = candidate.pruning.init == "inherit"
     features = [term.name for term in candidate.losses if isinstance(TERMS[term.name], FeatureTerm)]
     wanted = (
         f"loss {features[0]!r}"
         if features
         else "init='inherit'"
-        if candidate.pruning.init == "inherit"
+        if inherits and not _knows_pieces(candidate, dataset)
         else f"scheme={candidate.teaching.scheme!r}"
         if candidate.teaching.scheme is not None
         else f"family={PRUNED!r}"
@@ -72,3 +77,8 @@ def _require_own_vocabulary(candidate: Candidate) -> None:
         raise RequestError(
             f"{rule}, but got vocabulary_size={candidate.vocabulary_size}; use losses on logits, or no vocabulary_size"
         )
+
+
+def _knows_pieces(candidate: Candidate, dataset: Dataset) -> bool:
+    few = dataset.at(candidate.data_size).task.signature
+    return bool(kept_rows(few, dataset.task.signature))

@@ -18,6 +18,7 @@ from nas_compress.errors import RequestError
 from nas_compress.files import read_sealed_json
 from nas_compress.models.families import family_named
 from nas_compress.models.family import AnyFamily
+from nas_compress.models.features import Observation
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.depth import Kept, block_importance, choose_blocks, removable_blocks, without_blocks
 from nas_compress.pruning.heads import rank_heads
@@ -219,6 +220,11 @@ class Teacher:
     @cached_property
     def derived(self) -> dict[str, Teacher]:
         """Teachers derived from this one, by fingerprint."""
+        return {}
+
+    @cached_property
+    def stored_features(self) -> dict[str, Callable[[Tensor, int], Observation]]:
+        """Stored features by a key of their layers; see `teacher.features`."""
         return {}
 
     @cached_property

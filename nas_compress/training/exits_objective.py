@@ -13,7 +13,7 @@ from nas_compress.models.features import ObservableNetwork, Observation
 from nas_compress.tasks.batch import Batch, device_of
 from nas_compress.tasks.task import Task
 from nas_compress.training.objective import TrainingObjective, observe
-from nas_compress.training.runtime import mixed_precision
+from nas_compress.training.precision import mixed_precision
 from nas_compress.values.exits.settings import Exits
 
 

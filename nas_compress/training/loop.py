@@ -19,6 +19,7 @@ from nas_compress.training.checkpoint import Checkpoint, TrainingState
 from nas_compress.training.flat_parameters import flattened
 from nas_compress.training.length_buckets import bucketed
 from nas_compress.training.objective import TrainingObjective
+from nas_compress.training.precision import Products, training_in
 from nas_compress.training.runtime import fitting_threads, keep_freed_memory, memory_format_for
 from nas_compress.training.schedule import learning_rate_at
 from nas_compress.training.sparsity import Sparsifier
@@ -38,6 +39,7 @@ def train(
     first_epoch: int = 0,
     draws: Tensor | None = None,
     macs: int | None = None,
+    products: Products | None = None,
     sparsifier: Sparsifier | None = None,
     pause: Callable[[], None] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -50,6 +52,7 @@ def train(
     first_epoch: number of the first epoch, for views of whole epochs.
     draws: chance of each sample (N,) on the CPU, to draw an epoch with repetition; None for each sample once.
     macs: multiply-adds of one sample; counted if None.
+    products: format of the products; None for bfloat16 on a GPU and float32 elsewhere.
     sparsifier: sets weights to 0 and keeps them there.
     pause: called before each batch; it may wait.
     checkpoint: the training continues after the last epoch in it.
@@ -90,6 +93,7 @@ def train(
     with (
         fitting_threads(model, rows(samples.inputs, 0, 1), batch_size=batch_size, macs=macs),
         safe_backward(learners),
+        training_in(products, learners),
         _optimizer(learners, weight_decay, memory_format) as optimizer,
     ):
         state = TrainingState(learners=learners, optimizer=optimizer, shuffle=shuffle, sparsifier=sparsifier)

@@ -14,7 +14,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import Batch, device_of
 from nas_compress.training.objective import observe
-from nas_compress.training.runtime import mixed_precision
+from nas_compress.training.precision import mixed_precision
 
 
 class MutualObjective:

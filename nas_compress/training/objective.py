@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -16,7 +16,7 @@ from nas_compress.models.features import ObservableNetwork, Observation, watch
 from nas_compress.tasks.batch import Batch, device_of
 from nas_compress.tasks.task import Task
 from nas_compress.training.live_answers import LiveAnswers
-from nas_compress.training.runtime import mixed_precision
+from nas_compress.training.precision import mixed_precision
 
 
 class TrainingObjective(Protocol):
@@ -45,6 +45,7 @@ class LossObjective:
     teacher: the network itself, in eval mode; it runs once per batch while an active term reads features.
     watched: submodules of a user's network; their outputs are its features.
     views: the teacher's samples, if they have another size than the student's.
+    stored: the teacher's observation of the samples at an index (B,) in a view, in place of its pass.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class LossObjective:
         teacher: nn.Module | None = None,
         watched: Sequence[str] = (),
         views: Views | None = None,
+        stored: Callable[[Tensor, int], Observation] | None = None,
     ) -> None:
         self._loss, self._answers, self._teacher, self._watched = loss, answers, teacher, watched
-        self._views = views
+        self._views, self._stored = views, stored
 
     @property
     def learners(self) -> Sequence[nn.Module]:
@@ -70,7 +72,8 @@ class LossObjective:
         """Return the loss terms of a batch; see `TrainingObjective`."""
         relations = self._loss.reads_relations(progress)
         watched = self._watched if self._loss.reads_features(progress) else ()
-        runs = self._teacher is not None and self._loss.reads_features(progress)
+        reads = self._teacher is not None and self._loss.reads_features(progress)
+        runs = reads and self._stored is None
         shown = batch  # to the teacher
         if self._views is not None and (runs or isinstance(self._answers, LiveAnswers)):
             shown = self._views.batch(index, view)
@@ -80,6 +83,8 @@ class LossObjective:
             if self._teacher is not None and runs:
                 with torch.no_grad():
                     seen = observe(self._teacher, shown, self._loss.task, relations=relations, watched=watched)
+        if reads and self._stored is not None:
+            seen = self._stored(index, view)
         answers = self._answers
         if isinstance(answers, Tensor):
             given: Tensor | None = answers[view].index_select(0, index)

@@ -1,4 +1,4 @@
-"""Device, precision, threads and memory of a training."""
+"""Device, threads and memory of a training."""
 
 from __future__ import annotations
 
@@ -36,13 +36,6 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
-
-
-def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Return bfloat16 autocast on a GPU, and no change elsewhere. Losses convert to float32 themselves."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 @functools.cache

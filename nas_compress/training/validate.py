@@ -9,7 +9,7 @@ from torch import nn
 from nas_compress.data.dataset import Split
 from nas_compress.tasks.batch import by_length, device_of, fitting, named_outputs, split, to_arrays, unpadded
 from nas_compress.tasks.task import Task
-from nas_compress.training.runtime import mixed_precision
+from nas_compress.training.precision import judging_precision
 
 BATCH = 512
 """Samples per forward pass, at most; bounds the memory."""
@@ -25,7 +25,7 @@ def evaluate(model: nn.Module, samples: Split, task: Task) -> dict[str, float]:
     parts, (inputs, places) = [], by_length(samples.inputs, samples.tokens)
     try:
         model.eval()
-        with torch.no_grad(), mixed_precision(device_of(samples.inputs)):
+        with torch.no_grad(), judging_precision(device_of(samples.inputs)):
             for batch in split(inputs, fitting(inputs, BATCH)):
                 returned = model(*unpadded(batch, samples.tokens).values())
                 parts.append(task.compact(to_arrays(named_outputs(returned, names))))

@@ -106,4 +106,5 @@ def candidate_rules(context: TrialContext, *, seed: int) -> CandidateRules:
         shape=shape,
         peer_shape=lambda candidate: peer_shape(candidate, context.target, shape),
         samples_per_run=context.target.settings.batch,
+        epochs=context.training.epochs,
     )

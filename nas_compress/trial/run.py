@@ -25,6 +25,7 @@ from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
 from nas_compress.trial.shape import fresh_networks, fresh_student, layers_kept_whole
 from nas_compress.trial.train_student import OnEpoch, teach
+from nas_compress.trial.training import float_products
 from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CheckedCandidate
 from nas_compress.values.candidate import Candidate
@@ -160,11 +161,13 @@ def _run(
     generations = fresh_networks(
         functools.partial(fresh_student, candidate, plan.architecture, context.teacher), count, seed=seed
     )
+    products = float_products(student, context, macs=plan.cost.whole_macs)
     derived_before = context.teacher.derived_epochs
     losses = _train(
         plan,
         [*generations, student],
         context,
+        products=products,
         on_epoch=on_epoch,
         monitor=monitor,
         watch=watch,
@@ -180,6 +183,7 @@ def _run(
         curve=tuple(monitor.curve),
         stopped_at=monitor.stopped_at,
         teacher_epochs=context.teacher.derived_epochs - derived_before,
+        products=products,
     )
     if monitor.stopped:
         return replace(trained, state="stopped", reason=monitor.reason, epochs=monitor.curve[-1][0])
@@ -194,6 +198,7 @@ def _train(
     students: Sequence[nn.Module],
     context: TrialContext,
     *,
+    products: str,
     on_epoch: OnEpoch | None,
     monitor: Monitor,
     watch: Stopwatch,
@@ -211,6 +216,8 @@ def _train(
             "nas_compress": importlib.metadata.version("nas-compress"),
             "teacher": context.teacher.fingerprint,
         }
+        if products != "float32":
+            identity["products"] = products  # another processor may have no such format
         state = Checkpoint(path=checkpoint, identity=identity, notes=monitor.notes, notice=context.teacher.notice)
         monitor.restore(state.known)
     losses = teach(

@@ -16,12 +16,15 @@ from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.cutting import cut_network, most_important
 from nas_compress.pruning.depth import Kept
+from nas_compress.pruning.inherited_weights import load_inherited_
 from nas_compress.pruning.pruned_family import pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
-from nas_compress.pruning.teacher_shape import TeacherShape, require_inheritable, require_shape
+from nas_compress.pruning.teacher_shape import TeacherShape, require_inheritable, require_shape, with_open_settings
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
 from nas_compress.quantization.traced.network import with_activation_points
 from nas_compress.tasks.batch import Batch
+from nas_compress.teacher.derived import pretrained
+from nas_compress.teacher.pretrained.kept_tokens import keep_tokens_
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.random_state import seed_all
 from nas_compress.trial.context import TrialContext
@@ -36,10 +39,10 @@ def channel_step(candidate: Candidate, target: Device) -> int:
 
 def student_architecture(candidate: Candidate, context: TrialContext, *, seed: int) -> Architecture:
     """Shape the candidate: its family's widths, pruned by the teacher's importances, scaled and rounded."""
-    teacher, step = context.teacher, channel_step(candidate, context.target)
+    teacher, step = weights_of(candidate, context.teacher), channel_step(candidate, context.target)
     groups: tuple[ChannelGroup, ...] = ()
     if is_pruned(candidate):
-        kept = _kept(candidate, teacher)
+        kept = kept_of(candidate, teacher)
         groups = teacher.channel_groups(
             candidate.pruning.criterion, seed=seed, kept=kept, heads=candidate.pruning.head_ratio > 0
         )
@@ -72,8 +75,15 @@ def new_student(candidate: Candidate, architecture: Architecture, teacher: Teach
     """Build the network on the CPU, with weights drawn by `seed` or inherited from the teacher."""
     seed_all(seed)
     if candidate.pruning.init == "inherit":
-        return _with_points(_inherited(candidate, architecture, teacher, seed=seed), candidate, teacher)
+        inherited = _inherited(candidate, architecture, weights_of(candidate, teacher), seed=seed)
+        return _with_points(inherited, candidate, teacher)
     return fresh_student(candidate, architecture, teacher)
+
+
+def weights_of(candidate: Candidate, teacher: Teacher) -> Teacher:
+    """Return the teacher whose weights and importances a candidate takes: pretrained ones if it is task-agnostic."""
+    wanted = candidate.pruning.init == "inherit" and candidate.teaching.teacher == "task_agnostic"
+    return pretrained(teacher) if wanted else teacher
 
 
 def fresh_student(candidate: Candidate, architecture: Architecture, teacher: Teacher) -> nn.Module:
@@ -114,6 +124,7 @@ def shaped(
     step: widths are multiples of it. groups: empty if nothing is pruned.
     """
     dataset = dataset.at(candidate.data_size)
+    candidate = with_open_settings(candidate, teacher)
     require_shape(candidate, teacher)
     shape, pruning = candidate.shape, candidate.pruning
     fractions: tuple[float, ...] = ()
@@ -167,7 +178,9 @@ def _family_widths(
         step=step,
         multiples=heads,
     )
-    require_inheritable(candidate, widths, layers, heads, teacher, step=step)
+    if pruning.init == "inherit":
+        theirs = family.layers(shape.depths, teacher.widths, teacher.settings or shape.settings)
+        require_inheritable(candidate, widths, theirs, heads, teacher, step=step)
     layer_heads: tuple[int, ...] = ()
     if pruning.head_ratio > 0:
         widths, layer_heads = whole_heads(
@@ -181,7 +194,7 @@ def _family_widths(
     return distinct, tuple(itertools.compress(layer_heads, own))
 
 
-def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
+def kept_of(candidate: Candidate, teacher: Teacher) -> Kept | None:
     """Blocks of the teacher with a counterpart in the student; None if the student has them all."""
     if candidate.shape.family != teacher.family:
         return None
@@ -190,15 +203,16 @@ def _kept(candidate: Candidate, teacher: Teacher) -> Kept | None:
 
 def _inherited(candidate: Candidate, architecture: Architecture, teacher: Teacher, *, seed: int) -> nn.Module:
     """Cut the teacher to the student's shape and keep the remaining weights."""
-    kept, shape, pruning = _kept(candidate, teacher), candidate.shape, candidate.pruning
+    kept, shape, pruning = kept_of(candidate, teacher), candidate.shape, candidate.pruning
     groups = teacher.channel_groups(pruning.criterion, seed=seed, kept=kept, heads=pruning.head_ratio > 0)
     free = {width.layer: width.channels for width in architecture.widths}
     keep = most_important(groups, lambda group: next(free[layer] for layer in group.layers if layer in free))
     cut = cut_network(teacher.shortened(kept), teacher.dataset.example, keep)
+    keep_tokens_(cut, architecture.signature, teacher.dataset.task.signature)
     student: nn.Module = cut
     if shape.family != PRUNED:
         student = teacher.build(replace(architecture, factorization="none", rank_fraction=1.0))
-        student.load_state_dict(cut.state_dict())
+        load_inherited_(student, cut)
     if shape.factorization != "none":
         factorise_(student, rank_fraction=shape.rank_fraction, kind=shape.factorization)
     return student

@@ -16,8 +16,11 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.models.features import Observation
 from nas_compress.tasks.batch import rows, to_device
-from nas_compress.teacher.derived import assistant, earlier, member, of_single_tasks, out_of_fold
+from nas_compress.teacher.derived import assistant, earlier, member, of_single_tasks, out_of_fold, pretrained
+from nas_compress.teacher.features.choose import stored_features
+from nas_compress.teacher.features.stored import Observe
 from nas_compress.teacher.logits_cache import below_maximum, compute_answers
+from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.exits_objective import ExitsObjective
 from nas_compress.training.live_answers import LiveAnswers
@@ -26,6 +29,8 @@ from nas_compress.training.objective import LossObjective, TrainingObjective, ob
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.fitted_exits import fresh_heads
 from nas_compress.trial.monitor import Monitor
+from nas_compress.trial.pretrained.gradual import GradualCuts, teach_gradually
+from nas_compress.trial.pretrained.stages import body_still, stages_of
 from nas_compress.trial.shape import fresh_networks
 from nas_compress.trial.training import fit
 from nas_compress.values.architecture import Architecture
@@ -42,11 +47,13 @@ class Supervision:
     answers: logits of all training samples, (views, N, C), or (views, N, members, C) of an ensemble. A constant may be
     missing in each row. Networks that answer each batch, if the logits would take too much memory.
     network: for its features. views: the samples of network and answers, if they have another size than the student's.
+    teacher: that of the network, if its features can be stored.
     """
 
     answers: Tensor | LiveAnswers | None
     network: nn.Module | None
     views: Views | None = None
+    teacher: Teacher | None = None
 
 
 def teach(
@@ -95,26 +102,92 @@ def teach(
         if number:
             with watch.stage("teacher answers"):
                 supervision = _from_generation(candidate, students[number - 1], context)
-        with watch.stage("training"):
-            objective = objective_of(candidate, student, supervision, context, seed=seed, peer=peer)
-            if candidate.exits is not None and candidate.exits.training == "joint":
-                heads = fresh_heads(student, candidate.exits, context, seed=seed)
-                objective = ExitsObjective(objective, heads, candidate.exits, context.dataset.task)
-            losses = fit(
-                student,
-                objective,
-                candidate,
-                context,
-                layer_bits=layer_bits,
-                epochs=epochs,
-                seed=seed,
-                macs=macs,
-                checkpoint=checkpoint,
-                on_epoch=_after_epoch(
-                    student, on_epoch, number * epochs, planned, monitor if student is students[-1] else None
+        losses, before = {}, 0
+        cuts = _gradual_cuts(candidate, student, context, seed=seed)
+        if cuts is not None:
+            before = candidate.pruning.rounds
+            teach_gradually(
+                cuts,
+                functools.partial(
+                    _fit_cut,
+                    cuts,
+                    supervision,
+                    context,
+                    seed=seed,
+                    checkpoint=checkpoint,
+                    on_epoch=lambda done: None if on_epoch is None else on_epoch(done, planned),
                 ),
             )
+        for stage in stages_of(candidate, epochs - before):
+            last = before + stage.epochs == epochs
+            with watch.stage("teacher answers"):
+                objective = objective_of(stage.candidate, student, supervision, context, seed=seed, peer=peer)
+            if cuts is not None:
+                cuts.select_(objective)
+            with watch.stage("training"), body_still(student, stage.frozen):
+                if last and candidate.exits is not None and candidate.exits.training == "joint":
+                    heads = fresh_heads(student, candidate.exits, context, seed=seed)
+                    objective = ExitsObjective(objective, heads, candidate.exits, context.dataset.task)
+                losses |= fit(
+                    student,
+                    objective,
+                    stage.candidate,
+                    context,
+                    layer_bits=layer_bits,
+                    epochs=stage.epochs,
+                    seed=seed + 2 * before,
+                    macs=macs,
+                    checkpoint=checkpoint,
+                    on_epoch=_after_epoch(
+                        student,
+                        on_epoch,
+                        number * epochs,
+                        planned,
+                        monitor if last and student is students[-1] else None,
+                        before=before,
+                    ),
+                )
+            before += stage.epochs
     return losses
+
+
+def _gradual_cuts(candidate: Candidate, student: nn.Module, context: TrialContext, *, seed: int) -> GradualCuts | None:
+    if candidate.pruning.rounds == 1:
+        return None
+    return GradualCuts(candidate=candidate, student=student, teacher=context.teacher, seed=seed)
+
+
+def _fit_cut(
+    cuts: GradualCuts,
+    supervision: Supervision,
+    context: TrialContext,
+    network: nn.Module,
+    done: int,
+    *,
+    seed: int,
+    checkpoint: Checkpoint | None,
+    on_epoch: Callable[[int], None],
+) -> dict[str, float]:
+    """Train a network in float for one epoch after a cut. done: finished epochs."""
+    plain = replace(cuts.candidate, precision=Precision(), sparsity=Sparsity())
+    objective = objective_of(plain, network, supervision, context, seed=seed)
+    cuts.select_(objective)
+
+    def after(epoch: int, terms: dict[str, float]) -> bool:
+        on_epoch(done + epoch)
+        return False
+
+    return fit(
+        network,
+        objective,
+        plain,
+        context,
+        layer_bits={},
+        epochs=1,
+        seed=seed + done,
+        checkpoint=checkpoint,
+        on_epoch=after,
+    )
 
 
 def _fit_float(
@@ -150,18 +223,22 @@ def find_supervision(candidate: Candidate, context: TrialContext) -> Supervision
     wanted = reads_answers(candidate.losses)
     if teaching.teacher == "ensemble":
         answers = _ensemble_answers(candidate, context) if wanted else None
-        return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
+        return _by(teacher, answers, context)
     if teaching.teacher == "out_of_fold":
-        answers = out_of_fold(teacher, teaching.folds or 2)
-        return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
+        return _by(teacher, out_of_fold(teacher, teaching.folds or 2), context)
     if teaching.teacher == "single_tasks":
-        return Supervision(answers=of_single_tasks(teacher), network=teacher.network, views=context.teacher_views)
+        return _by(teacher, of_single_tasks(teacher), context)
+    if teaching.teacher == "task_agnostic":
+        return _by(pretrained(teacher), None, context)
     if teaching.teacher == "assistant":
         teacher = assistant(teacher, teaching.assistant_size or 0.5)
     else:
         teacher = earlier(teacher, teaching.checkpoint or 1.0)
-    answers = teacher.answer_source if wanted else None
-    return Supervision(answers=answers, network=teacher.network, views=context.teacher_views)
+    return _by(teacher, teacher.answer_source if wanted else None, context)
+
+
+def _by(teacher: Teacher, answers: Tensor | LiveAnswers | None, context: TrialContext) -> Supervision:
+    return Supervision(answers=answers, network=teacher.network, views=context.teacher_views, teacher=teacher)
 
 
 def _ensemble_answers(candidate: Candidate, context: TrialContext) -> Tensor | LiveAnswers:
@@ -228,13 +305,29 @@ def objective_of(
     losses = [loss(student=shown[0], teacher=shown[1])]
     if not peers:
         return LossObjective(
-            losses[0], answers=supervision.answers, teacher=teacher, watched=features, views=supervision.views
+            losses[0],
+            answers=supervision.answers,
+            teacher=teacher,
+            watched=features,
+            views=supervision.views,
+            stored=_stored(losses[0], supervision.teacher, shown[1], context),
         )
     if teaching.scheme == "joint":
         losses.append(TrainingLoss(context.dataset.task, TASK_LOSS))
     else:
         losses += [loss(student=peer, teacher=shown[0]) for peer in shown[1:]]
     return MutualObjective(peers, losses, watched=features)
+
+
+def _stored(
+    loss: TrainingLoss, teacher: Teacher | None, seen: Observation | None, context: TrialContext
+) -> Observe | None:
+    if teacher is None or seen is None:
+        return None
+    training = context.training
+    return stored_features(
+        teacher, loss, seen, epochs=training.epochs, batch=training.batch_size, pause=context.target.pause
+    )
 
 
 def _observe_shapes(network: nn.Module, context: TrialContext, dataset: Dataset) -> Observation:
@@ -255,11 +348,13 @@ def learns_from_answers(candidate: Candidate) -> bool:
 
 
 def _after_epoch(
-    student: nn.Module, on_epoch: OnEpoch | None, before: int, planned: int, monitor: Monitor | None
+    student: nn.Module, on_epoch: OnEpoch | None, earlier: int, planned: int, monitor: Monitor | None, *, before: int
 ) -> Callable[[int, dict[str, float]], bool]:
+    """earlier: epochs of earlier generations. before: epochs of the student's earlier stages."""
+
     def after(done: int, terms: dict[str, float]) -> bool:
         if on_epoch is not None:
-            on_epoch(before + done, planned)
-        return monitor is not None and monitor.epoch(student, done)
+            on_epoch(earlier + before + done, planned)
+        return monitor is not None and monitor.epoch(student, before + done)
 
     return after

@@ -14,6 +14,7 @@ from nas_compress.tasks.batch import Batch, to_device
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
 from nas_compress.training.objective import TrainingObjective
+from nas_compress.training.precision import Products, products_of
 from nas_compress.training.schedule import epochs_under_rounding
 from nas_compress.training.sparsity import Sparsifier
 from nas_compress.trial.context import TrialContext
@@ -99,11 +100,19 @@ def fit(
     )
     losses: dict[str, float] = {}
     if epochs > rounding:
-        losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed)
+        products: Products | None = float_products(student, context, macs=macs)
+        losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed, products=products)
     if rounding and not ended:
         begin_rounding_(student, candidate, context, layer_bits=layer_bits)
-        losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1)
+        products = None if context.training.precision == "auto" else "float32"
+        losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1, products=products)
     return losses
+
+
+def float_products(student: nn.Module, context: TrialContext, *, macs: int | None) -> Products:
+    """Return the format of the products in the epochs without fake quantization. macs: of one sample."""
+    batch_macs = (macs or 0) * context.training.batch_size
+    return products_of(context.training.precision, student, context.device, batch_macs=batch_macs)
 
 
 def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
@@ -134,6 +143,7 @@ def _fit_part(
     seed: int,
     losses: Sequence[LossTerm],
     macs: int | None = None,
+    products: Products | None,
     on_epoch: OnEpochTerms,
     checkpoint: Checkpoint | None,
     sparsifier: Sparsifier | None,
@@ -151,6 +161,7 @@ def _fit_part(
         first_epoch=begin,
         draws=context.draws(losses),
         macs=macs,
+        products=products,
         sparsifier=sparsifier,
         pause=context.target.pause,
         checkpoint=checkpoint,

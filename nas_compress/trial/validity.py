@@ -30,6 +30,8 @@ from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.picture_size import require_picture_size
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
+from nas_compress.trial.pretrained.gradual import require_gradual
+from nas_compress.trial.pretrained.rules import require_pretrained, require_task_agnostic
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Teaching
 from nas_compress.values.exits.figures import FEWEST_SAMPLES
@@ -74,6 +76,8 @@ def check_candidate(candidate: Candidate) -> None:
             f"teacher={candidate.teaching.teacher!r} needs a loss on the teacher's logits, such as kd, but got "
             f"{', '.join(term.name for term in candidate.losses)}"
         )
+    if candidate.teaching.teacher == "task_agnostic":
+        require_task_agnostic(candidate)
     if candidate.teaching != Teaching() and not needs_teacher(candidate.losses):
         raise RequestError(
             f"teaching needs a term on the teacher among the losses ({candidate.teaching.teacher!r} is asked for), "
@@ -151,7 +155,7 @@ class CandidateRules:
 
     teacher: section of the study file, named `label` in errors. own_network: builds the module of a teacher with a
     `factory`. build: builds a network of an architecture. shape, peer_shape: shape a candidate, and its peers in mutual
-    learning; RequestError if they have no shape. samples_per_run: of the target device.
+    learning; RequestError if they have no shape. samples_per_run: of the target device. epochs: of a training.
     """
 
     def __init__(
@@ -166,8 +170,9 @@ class CandidateRules:
         shape: Callable[[Candidate], Architecture],
         peer_shape: Callable[[Candidate], Architecture],
         samples_per_run: int,
+        epochs: int,
     ) -> None:
-        self._samples_per_run = samples_per_run
+        self._samples_per_run, self._epochs = samples_per_run, epochs
         self._dataset, self._batch_size = dataset, min(batch_size, len(dataset.train))
         self._teacher, self._label, self._own_network = teacher, label, own_network
         self._build, self._shape, self._peer_shape = build, shape, peer_shape
@@ -180,6 +185,8 @@ class CandidateRules:
         for family in (candidate.shape.family, candidate.teaching.peer_family):
             if family is not None:
                 require_fitting(family, self._dataset.task.signature)
+        if candidate.pruning.rounds > 1:
+            require_gradual(candidate, self._epochs)
         architecture = self._shape(candidate)
         self._require_size(candidate, architecture)
         peer = self._peer_shape(candidate) if candidate.teaching.teacher == "mutual" else None
@@ -254,6 +261,8 @@ class CandidateRules:
 
     def _require_trained_teacher(self, candidate: Candidate) -> None:
         """Require a teacher trained by the study if its training is repeated or its checkpoints are read."""
+        if candidate.teaching.teacher == "task_agnostic":
+            require_pretrained(self._teacher, self._epochs)
         if self._teacher.is_trained:
             return
         teaching = candidate.teaching

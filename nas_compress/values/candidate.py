@@ -42,7 +42,7 @@ class Candidate:
     shape: family, depths, width_multiplier, round_to, factorization, rank_fraction, and the family's settings
         (`settings`, or stem_stride, heads, mlp_ratio, patch_size, pooling, distillation_token, sharing by name).
     pruning: pruning_ratio, pruning_criterion, pruning_ranking, pruning_min_channels, kept_blocks, head_ratio,
-        min_heads, init.
+        min_heads, init, pruning_rounds.
     precision: weight_bits, activation_bits, quantization.
     sparsity: zero_pattern, zero_fraction.
     teaching: the teacher and its schedule.
@@ -102,6 +102,7 @@ class Candidate:
         head_ratio: float | None = None,
         min_heads: int | None = None,
         init: str | None = None,
+        pruning_rounds: int | None = None,
         weight_bits: int | None = None,
         activation_bits: int | None = None,
         quantization: Quantization | None = None,
@@ -141,6 +142,7 @@ class Candidate:
                     "head_ratio": head_ratio,
                     "min_heads": min_heads,
                     "init": init,
+                    "rounds": pruning_rounds,
                 },
             ),
             "precision": _changed(
@@ -215,6 +217,7 @@ class Candidate:
             "head_ratio": pruning.head_ratio,
             "min_heads": pruning.min_heads,
             **flat_settings(shape.settings),
+            **({} if pruning.rounds == 1 else {"pruning_rounds": pruning.rounds}),
             **({} if self.exits is None else {"exits": asdict(self.exits)}),
             **({} if self.image_size is None else {"image_size": self.image_size}),
             **({} if self.vocabulary_size is None else {"vocabulary_size": self.vocabulary_size}),

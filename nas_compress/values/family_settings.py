@@ -46,11 +46,13 @@ class FamilySettings:
     from_teacher: names of settings with a loss on a teacher's answers.
     students_only: names of settings for students, not for a study's teacher.
     in_weights: names of settings that change the shapes of weights; a student that inherits weights has its teacher's.
+    cut_in_weights: those of `in_weights` that may be smaller than the teacher's, because the first rows are inherited.
     """
 
     from_teacher: ClassVar[tuple[str, ...]] = ()
     students_only: ClassVar[tuple[str, ...]] = ()
     in_weights: ClassVar[tuple[str, ...]] = ()
+    cut_in_weights: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @cache  # read many times for each record
@@ -150,6 +152,7 @@ class EncoderSettings(FamilySettings):
     max_tokens: int = 128
 
     in_weights: ClassVar[tuple[str, ...]] = ("norm", "positions", "embedding_width", "max_tokens")
+    cut_in_weights: ClassVar[tuple[str, ...]] = ("max_tokens",)
     students_only: ClassVar[tuple[str, ...]] = ("sharing",)
 
     def __post_init__(self) -> None:

@@ -136,7 +136,7 @@ class Measured:
             figures={**shared, **point.figures},
             agreement=None,
             max_difference=None,
-            confusion=(),
+            confusion=point.confusion,
             device_spreads={},
             noisy_devices=(),
             device_agreements={},
@@ -186,6 +186,7 @@ class Outcome:
     stopped_at: epoch at which the stopping rule stopped the trial, or would have stopped it in the shadow.
     integer_latency_ms: latency of the version with integer kernels, if the float version is faster and ships instead.
     whole_layers: layers of a user's network that keep all their channels, each group with its reason.
+    products: format of the products in training without fake quantization, `float32` or `bfloat16`.
 
     >>> outcome = Outcome(candidate=Candidate(family="resnet", depths=(1, 1, 1)), seed=0, state="failed", reason="why")
     >>> Outcome.from_dict(outcome.to_dict()) == outcome
@@ -208,6 +209,7 @@ class Outcome:
     integer_latency_ms: float | None = None
     teacher_epochs: int = 0
     whole_layers: tuple[str, ...] = ()
+    products: str = "float32"
 
     @property
     def epochs_spent(self) -> int:
@@ -247,6 +249,8 @@ class Outcome:
         values = asdict(self)
         if not self.whole_layers:
             del values["whole_layers"]  # the form of records without such layers
+        if self.products == "float32":
+            del values["products"]  # the form of records from before other formats
         values["spoke_at"] = values.pop("stopped_at")  # the name in every published record
         values["candidate"] = self.candidate.to_dict()
         values["architecture"] = None if self.architecture is None else self.architecture.to_dict()

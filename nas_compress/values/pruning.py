@@ -18,7 +18,7 @@ ZERO_PATTERNS = ("none", "one_shot", "gradual", "two_four", "targeted_weight", "
 class Pruning:
     """Removed channels, heads and blocks of the teacher.
 
-    A candidate's flat form names ratio, criterion, ranking and min_channels with the prefix `pruning_`.
+    A candidate's flat form names ratio, criterion, ranking, min_channels and rounds with the prefix `pruning_`.
 
     ratio: fraction of the channels to remove.
     criterion: importance for the ranking of channels, from `pruning.importance.CRITERIA`.
@@ -28,6 +28,8 @@ class Pruning:
     head_ratio: fraction of the attention heads to remove; attention then ignores `ratio`.
     min_heads: least heads of each layer.
     init: `scratch`, or `inherit` to fine-tune the teacher's remaining weights.
+    rounds: number of cuts of a student of encoder layers that inherits. 1 cuts before the training; n cuts a little
+    before each of the first n epochs (HomoDistil, Liang et al. 2023, arXiv 2302.09632).
     """
 
     ratio: float = 0.0
@@ -38,6 +40,7 @@ class Pruning:
     head_ratio: float = 0.0
     min_heads: int = 1
     init: str = "scratch"
+    rounds: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratio", float(self.ratio))
@@ -48,6 +51,7 @@ class Pruning:
             raise RequestError(f"pruning_min_channels >= 1 must hold, but got pruning_min_channels={self.min_channels}")
         if not 0 <= self.head_ratio < 1:
             raise RequestError(f"0 <= head_ratio < 1 must hold, but got head_ratio={self.head_ratio}")
+        object.__setattr__(self, "rounds", whole_number("pruning_rounds", self.rounds))
         object.__setattr__(self, "min_heads", whole_number("min_heads", self.min_heads))
         require_known("init", self.init, INITS)
 

@@ -15,6 +15,10 @@ TEACHERS: Mapping[str, tuple[str, str]] = {
     "assistant": ("a smaller network taught by the teacher", "Mirzadeh et al. 2020, arXiv 1902.03393"),
     "out_of_fold": ("teachers that answer only the samples they did not learn", "Wolpert 1992, Neural Networks 5(2)"),
     "single_tasks": ("a teacher for each of several tasks", "Clark et al. 2019, arXiv 1907.04829"),
+    "task_agnostic": (
+        "the pretrained encoder before it learned the task: first its features, then labels",
+        "Wang et al. 2020, arXiv 2002.10957; Reimers, Gurevych 2020, arXiv 2004.09813",
+    ),
     "born_again": ("the student's own earlier generation", "Furlanello et al. 2018, arXiv 1805.04770"),
     "mutual": ("peers that learn together with the student", "Zhang et al. 2018, arXiv 1706.00384"),
     "apprentice": ("a student that rounds from its first step on", "Mishra, Marr 2018, arXiv 1711.05852"),
@@ -23,6 +27,9 @@ TEACHERS: Mapping[str, tuple[str, str]] = {
 
 SCHEMES = ("joint", "fixed", "fine_tuned")
 """Schemes of an apprentice: A, B and C of the paper."""
+
+BODIES = ("tuned", "frozen")
+"""Training by labels after the features: of the whole network, or of its head alone."""
 
 CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
 """Fractions of the teacher's training with a stored checkpoint."""
@@ -33,11 +40,16 @@ TEACHER_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "assistant": {"assistant_size": 0.5},
     "out_of_fold": {"folds": 5},
     "single_tasks": {},
+    "task_agnostic": {"distilled": 0.7, "body": "tuned"},
     "born_again": {"generations": 2},
     "mutual": {"peers": 1, "peer_width": 1.0, "peer_family": None, "peer_depths": None},
     "apprentice": {"scheme": "joint"},
 }
 """The settings of each kind of teacher, with their defaults."""
+
+
+LATER_SETTINGS = ("folds", "distilled", "body")
+"""Settings that are saved only if they are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +120,10 @@ class Teaching:
     `out_of_fold`: the samples with a label are divided into `folds`, and each fold is answered by a network like the
     teacher that was trained on the others (Wolpert 1992). The teacher itself answers samples without a label.
     `single_tasks`: of several tasks, a network like the teacher for each task, trained on it alone (Clark et al. 2019).
+    `task_agnostic`: the encoder of `teacher.hugging_face` as it was before its fine-tuning (Wang et al. 2020). For the
+    fraction `distilled` of the epochs the student learns its features from all texts, without labels; then it learns
+    labels alone. `body`: `tuned` trains the whole network by labels, `frozen` its head alone. A student that inherits
+    has the weights of that encoder.
     `born_again`: a student teaches the next student of the same shape (Furlanello et al. 2018, arXiv 1805.04770).
     `generations`: number of students; the last one is the result.
     `mutual`: peers learn together with the student, each from the others (Zhang et al. 2018, arXiv 1706.00384). The
@@ -141,6 +157,8 @@ class Teaching:
     soft_stop: float = 1.0
     scheme: str | None = None
     folds: int | None = None
+    distilled: float | None = None
+    body: str | None = None
 
     def __post_init__(self) -> None:
         require_known("teaching.teacher", self.teacher, TEACHERS)
@@ -162,6 +180,8 @@ class Teaching:
             ("assistant_size", self.assistant_size is None or 0 < self.assistant_size < 1, "must be in (0, 1)"),
             ("generations", self.generations is None or self.generations >= 2, ">= 2 must hold"),
             ("folds", self.folds is None or self.folds >= 2, ">= 2 must hold"),
+            ("distilled", self.distilled is None or 0 < self.distilled < 1, "must be in (0, 1)"),
+            ("body", self.body in (None, *BODIES), f"must be one of {', '.join(BODIES)}"),
             ("peers", self.peers is None or self.peers >= 1, ">= 1 must hold"),
             ("peer_width", self.peer_width is None or 0 < self.peer_width < math.inf, "must be in (0, inf)"),
             ("scheme", self.scheme in (None, *SCHEMES), f"must be one of {', '.join(SCHEMES)}"),
@@ -171,11 +191,16 @@ class Teaching:
                 raise RequestError(f"{name} {rule}, but got {name}={getattr(self, name)!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `folds` only if it is given, as in files from before it."""
-        values = asdict(self)
-        if self.folds is None:
-            del values["folds"]
-        return values
+        """Plain values for JSON; LATER_SETTINGS only if they are given, as in files from before them."""
+        return {name: value for name, value in asdict(self).items() if name not in LATER_SETTINGS or value is not None}
+
+    @property
+    def note(self) -> str:
+        """The origin of a task-agnostic student's body in words; empty for others."""
+        if self.teacher != "task_agnostic":
+            return ""
+        then = "the whole network learned" if self.body == "tuned" else "the head alone learned"
+        return f"its body learned from the pretrained encoder without labels; then {then} from labels"
 
     @property
     def trainings(self) -> int:

@@ -4,7 +4,13 @@
     python studies/bam/compare.py --labels 200 --seeds 3 --out /tmp/bam
 
 Each result is a file below --out, so the same command continues after a stop. The table is printed as CSV at the end.
-Figures are those of the exported files on the validation split. A way of single tasks has a network for each task.
+Figures of students are those of the exported files on the validation split, figures of teachers those of the networks.
+A way of single tasks has a network for each task. Each seed has teachers of its own. With few labels a teacher has more
+epochs, so that it takes as many steps as with all labels: an epoch of 200 samples has 6 steps, one of 1,079 has 33.
+
+gain: the mean of the paired differences to the reference of the way, in the row's kind of networks (`single, labels` or
+`multi, labels`), and their standard deviation. cost: processor time of a student, relative to `multi, labels`, without
+the teachers.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import csv
 import json
 import statistics
 import sys
+import time
 from pathlib import Path
 
 from nas_compress.config.schema import TeacherSection, TrainingSection
@@ -22,6 +29,7 @@ from nas_compress.data.several_tasks.parts import TaskChoice
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.files import write_json
 from nas_compress.search.setup import comparison_context
+from nas_compress.training.validate import evaluate
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.train_student import find_supervision
@@ -37,7 +45,12 @@ CHOICES = {
 
 FIGURES = ("accuracy@digit", "accuracy@parity", "r2@ink")
 
-TEACHER = TeacherSection(family="resnet", widths=(16, 32, 64), depths=(1, 1, 1), epochs=20, learning_rate=0.01)
+SAMPLES = 1_079
+"""Training samples of the digits."""
+
+TEACHER_EPOCHS = 10
+"""Epochs of a teacher with all labels."""
+
 TRAINING = TrainingSection(epochs=8, batch_size=32, learning_rate=0.01)
 
 LABELS = (LossTerm(name="task_loss"),)
@@ -56,51 +69,98 @@ WAYS: dict[str, tuple[bool, tuple[LossTerm, ...], Teaching]] = {
 }
 """A network for each task, losses and teaching of each way."""
 
+TEACHERS = {"teachers of one task": True, "teacher of all tasks": False}
 
-def make_context(labels: int, tasks: list[str], out: Path) -> TrialContext:
-    """Return data, teacher and device for some of the tasks. labels: 0 for all."""
+
+def make_context(labels: int, tasks: list[str], seed: int, out: Path) -> TrialContext:
+    """Return data, teacher and device for some of the tasks. labels: 0 for all. seed: of the teacher."""
     dataset = load_dataset(name="digits", labels=labels or None, tasks=[CHOICES[task] for task in tasks])
-    return comparison_context(dataset, TEACHER, TRAINING, folder=out, target=OnnxruntimeCpu())
+    teacher = TeacherSection(
+        family="resnet",
+        widths=(16, 32, 64),
+        depths=(1, 1, 1),
+        epochs=TEACHER_EPOCHS * SAMPLES // (labels or SAMPLES),
+        learning_rate=0.01,
+        seed=seed,
+    )
+    return comparison_context(dataset, teacher, TRAINING, folder=out, target=OnnxruntimeCpu())
+
+
+def student(way: str, contexts: list[TrialContext], *, seed: int, model: Path) -> dict[str, float]:
+    """Train a way's students, and return their figures together."""
+    _, losses, teaching = WAYS[way]
+    candidate = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, losses=losses, teaching=teaching)
+    found = {"size_bytes": 0.0, "seconds": 0.0}
+    for context in contexts:
+        find_supervision(candidate, context)  # teachers are trained here, not within the time below
+        started = time.process_time()
+        outcome = run_trial(candidate, context, seed=seed, model=model)
+        found["seconds"] += time.process_time() - started
+        if outcome.measured is None or outcome.state != "trained":
+            raise SystemExit(f"{way}: {outcome.state} {outcome.reason}")
+        figures = outcome.measured.figures
+        found["size_bytes"] += figures["size_bytes"]
+        found |= {name: figures[name] for name in FIGURES if name in figures}
+    return found
+
+
+def teacher(contexts: list[TrialContext]) -> dict[str, float]:
+    """Return the figures of the teachers."""
+    found: dict[str, float] = {}
+    for context in contexts:
+        figures = evaluate(context.teacher.network, context.validation, context.dataset.task)
+        found |= {name: figures[name] for name in FIGURES if name in figures}
+    return found
 
 
 def run(labels: int, seeds: int, out: Path) -> None:
     """Train the missing students, seed by seed."""
-    together = make_context(labels, list(CHOICES), out)
-    alone = [make_context(labels, [task], out) for task in CHOICES]
     for seed in range(seeds):
-        for way, (single, losses, teaching) in WAYS.items():
-            path = out / f"{labels}" / f"{seed}" / f"{way}.json"
-            if path.is_file():
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            candidate = Candidate(
-                family="resnet", depths=(1, 1, 1), width_multiplier=0.5, losses=losses, teaching=teaching
-            )
-            found: dict[str, float] = {"size_bytes": 0.0}
-            for context in alone if single else [together]:
-                find_supervision(candidate, context)
-                outcome = run_trial(candidate, context, seed=seed, model=path.with_suffix(".onnx"))
-                if outcome.measured is None or outcome.state != "trained":
-                    raise SystemExit(f"{way}: {outcome.state} {outcome.reason}")
-                figures = outcome.measured.figures
-                found["size_bytes"] += figures["size_bytes"]
-                found |= {name: figures[name] for name in FIGURES if name in figures}
+        folder = out / f"{labels}" / f"{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [way for way in (*TEACHERS, *WAYS) if not (folder / f"{way}.json").is_file()]
+        if not missing:
+            continue
+        together = [make_context(labels, list(CHOICES), seed, out)]
+        alone = [make_context(labels, [task], seed, out) for task in CHOICES]
+        for way in missing:
+            path = folder / f"{way}.json"
+            contexts = alone if (TEACHERS[way] if way in TEACHERS else WAYS[way][0]) else together
+            if way in TEACHERS:
+                found = teacher(contexts)
+            else:
+                found = student(way, contexts, seed=seed, model=path.with_suffix(".onnx"))
             write_json(path, found)
             print(f"seed {seed}: {way}: {found}", file=sys.stderr, flush=True)
 
 
 def table(labels: int, seeds: int, out: Path) -> None:
     """Print the finished results as CSV."""
+    results = {
+        way: [json.loads((out / f"{labels}" / f"{seed}" / f"{way}.json").read_text()) for seed in range(seeds)]
+        for way in (*TEACHERS, *WAYS)
+    }
+    plain = statistics.median(row["seconds"] for row in results["multi, labels"])
+    columns = [f"{name} {kind}" for name in FIGURES for kind in ("mean", "std", "gain", "std of gain")]
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["labels", "way", "seeds", "size_bytes", *(f"{n} {k}" for n in FIGURES for k in ("mean", "std"))])
-    for way in WAYS:
-        rows = [json.loads((out / f"{labels}" / f"{seed}" / f"{way}.json").read_text()) for seed in range(seeds)]
-        spread = [
-            f"{function([row[name] for row in rows]):.4f}"
-            for name in FIGURES
-            for function in (statistics.mean, statistics.stdev)
-        ]
-        writer.writerow([labels or "all", way, seeds, f"{rows[0]['size_bytes']:.0f}", *spread])
+    writer.writerow(["labels", "way", "seeds", "size_bytes", "cost", *columns])
+    for way, rows in results.items():
+        if way in TEACHERS:
+            size, cost, reference = "", "", None
+        else:
+            size = f"{rows[0]['size_bytes']:.0f}"
+            cost = f"{statistics.median(row['seconds'] for row in rows) / plain:.2f}"
+            reference = results["single, labels" if WAYS[way][0] else "multi, labels"]
+        cells: list[str] = []
+        for name in FIGURES:
+            values = [row[name] for row in rows]
+            cells += [f"{statistics.mean(values):.4f}", f"{statistics.stdev(values):.4f}"]
+            if reference is None:
+                cells += ["", ""]
+            else:
+                gains = [value - row[name] for value, row in zip(values, reference, strict=True)]
+                cells += [f"{statistics.mean(gains):+.4f}", f"{statistics.stdev(gains):.4f}"]
+        writer.writerow([labels or "all", way, seeds, size, cost, *cells])
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def finished_runs(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """Return a folder with the runs named by the pages, with the figures of a longer search."""
     folder = tmp_path_factory.mktemp("documented")
     shutil.copytree(finished / "study", folder / "studies" / "fashion-mnist")
-    for name in ("digits", "fashion-mnist", "mine", "own-arrays"):
+    for name in ("digits", "fashion-mnist", "mine", "own-arrays", "reviews"):
         run = folder / "runs" / name
         shutil.copytree(finished / "run", run)
         known = RunFolder(root=run)

@@ -14,7 +14,7 @@ from nas_compress.models.macs import count_parameters
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import student_architecture
 from nas_compress.trial.validity import check_candidate
-from nas_compress.values.candidate import Candidate, Quantization, Teaching, cross_entropy, distillation
+from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
 from nas_compress.values.teaching import TEACHERS
 
 
@@ -43,7 +43,10 @@ def test_without_teacher_only_the_losses_change(member: Candidate, context: Tria
 def test_without_teacher_nobody_else_teaches(teacher: str, member: Candidate, context: TrialContext) -> None:
     if teacher in TEACHERS:
         checkpoint = 0.5 if teacher == "fixed" else None
-        taught = replace(member, teaching=Teaching(teacher=teacher, checkpoint=checkpoint, annealing=True))
+        agnostic = teacher == "task_agnostic"
+        taught = replace(member, teaching=Teaching(teacher=teacher, checkpoint=checkpoint, annealing=not agnostic))
+        if agnostic:
+            taught = replace(taught, losses=(*cross_entropy(), LossTerm(name="sentence_embedding")))
         taught = replace(taught, quantization=Quantization(method="lsq"))
     else:
         taught = replace(member, family="vit", depths=(1,), distillation_token=True)

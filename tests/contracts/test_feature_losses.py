@@ -20,6 +20,7 @@ from nas_compress.losses.features import (
     SimilarityPreserving,
     rkd_angle,
     rkd_distance,
+    sentence_embedding,
     similarity_preserving,
 )
 from nas_compress.losses.table import TERMS
@@ -136,7 +137,7 @@ def check_equality(make: Make, name: str) -> None:
     if any(True for _ in loss.parameters()):
         return
     assert float(loss(teacher, teacher)) < 1e-10
-    assert float(make(student, teacher)(student, teacher)) > 1e-4 if name != "attention_matrix" else True
+    assert float(make(student, teacher)(student, teacher).detach()) > 1e-4 if name != "attention_matrix" else True
     other = every(teacher, lambda value: value + 0.1 * value.roll(1, dims=0))
     assert float(loss(other, teacher)) > 1e-8
 
@@ -183,6 +184,11 @@ HAND: dict[str, Callable[[], tuple[Tensor, float]]] = {
     "rkd_angle": lambda: (
         rkd_angle(torch.tensor([[0.0, 0], [1, 0], [0, 1]]), torch.tensor([[0.0, 0], [1, 0], [2, 0]])),
         2 * (0.5 + (1 + ROOT - 0.5) + 0.5 * (1 - ROOT) ** 2) / 27,
+    ),
+    # opposite directions in one of two samples would give 4, right angles give 2
+    "sentence_embedding": lambda: (
+        sentence_embedding(torch.tensor([[3.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [5.0, 5.0]])),
+        1.0,
     ),
     "similarity_preserving": lambda: (similarity_preserving(torch.eye(2), torch.ones(2, 1)), 1 - ROOT),
     "attention_transfer": lambda: (
@@ -296,6 +302,21 @@ def test_what_two_transformers_must_share_is_named() -> None:
         MinilmRelations(student, teacher, relation_heads=3)
     with pytest.raises(RequestError, match=r"cut the image into the same patches, but got 4 and 9"):
         HiddenState(student, tokens(1, 16, 3, count=9, patches=9))
+
+
+def test_the_last_layers_are_paired_one_to_one() -> None:
+    student, teacher = tokens(0, 8, 2), tokens(1, 16, 3)
+    last = HiddenState(student, teacher, last_layers=1)
+    others = {name: value + 1 for name, value in teacher.features.items() if name != "layer2"}
+    assert last.pairs == [("layer1", "layer2")]
+    torch.testing.assert_close(
+        last(student, replace(teacher, features={**others, "layer2": teacher.features["layer2"]})),
+        last(student, teacher),
+    )
+    assert HiddenState(student, teacher, last_layers=2).pairs == [("layer0", "layer1"), ("layer1", "layer2")]
+    for wrong in (3, 1.5):
+        with pytest.raises(RequestError, match=r"last_layers of loss .* whole number of at most 2, .* \(2 and 3\)"):
+            HiddenState(student, teacher, last_layers=wrong)
 
 
 def test_special_tokens_of_one_side_are_left_out() -> None:

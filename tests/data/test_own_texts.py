@@ -87,7 +87,7 @@ def test_longer_samples_are_cut_with_a_notice(load: Load) -> None:
         ('"vocabulary": 10', '"vocabulary": "ten"', "must be the number of token ids, 2 or more, but got 'ten'"),
         ("[0, 1] * 8", "[0, 1] * 7", "train must have one label for each input, but got 14 labels for 16 samples"),
         ("(rows, [0, 1] * 8)", "rows", "train must be a pair (samples, labels), but got list of length 16"),
-        ("np.array([[4, 4, 0]])", "[]", "token ids of unlabelled must be an array (N, T) or a list of lists"),
+        ("np.array([[4, 4, 0]])", "[]", "unlabelled must not be empty, but got no samples of token ids"),
     ],
 )
 def test_a_mistake_in_token_ids_is_named(load: Load, old: str, new: str, message: str) -> None:

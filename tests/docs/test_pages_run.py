@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from bert_folders import WIDTH, write_bert_folder
 from documented import ROOT, blocks
 from running import shared_cache, write_study
 
@@ -53,6 +55,50 @@ def test_the_examples_run_as_their_readme_says(tmp_path: Path, shell: dict[str, 
     shutil.copytree(ROOT / "docs" / "examples", tmp_path / "docs" / "examples")
     for block in blocks("sh", page=ROOT / "docs" / "examples" / "README.md"):
         assert "class" in run(block.text, tmp_path, shell)
+
+
+def test_a_text_model_is_compressed_as_printed(tmp_path: Path, shell: dict[str, str]) -> None:
+    """Two trials of each study, beside a tiny BERT of random weights."""
+    pytest.importorskip("tokenizers")
+    write_classifier_and_texts(tmp_path)
+    page = ROOT / "docs" / "pages" / "compressing-a-text-model.md"
+    first, export, few = (block.text for block in blocks("sh", page=page) if not block.text.startswith("pip"))
+    (data,) = (block.text for block in blocks("toml", page=page))
+    init, *others = first.splitlines()
+    run(init, tmp_path, shell)
+    study = tmp_path / "reviews" / "study.toml"
+    study.write_text(study.read_text().replace("trials = 24", "trials = 2").replace("epochs = 4", "epochs = 1"))
+    for line in others:
+        answer = run(line, tmp_path, shell)
+    assert "teacher" in answer
+    assert "good" in run(export, tmp_path, shell)
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "study.toml").write_text(
+        f'name = "few"\nspace = "../taught.py"\ntrials = 2\n[training]\nepochs = 1\nbatch_size = 8\n{data}'
+    )
+    run(few, tmp_path, shell)
+    assert "no_teacher" in (tmp_path / "runs" / "few" / "confirm.csv").read_text()
+
+
+def write_classifier_and_texts(folder: Path) -> None:
+    """Write the folder `my-bert`, reviews.csv, more.csv, and a space whose students learn from the teacher."""
+    head = {"classifier.weight": torch.randn(2, WIDTH), "classifier.bias": torch.zeros(2)}
+    write_bert_folder(folder / "my-bert", extra=head, architectures=["BertForSequenceClassification"])
+    rows = [f"a fine film {number},good\ndull no plot {number},bad\n" for number in range(60)]
+    (folder / "reviews.csv").write_text("text,label\n" + "".join(rows))
+    (folder / "more.csv").write_text("text\n" + "".join(f"great fun {number}\n" for number in range(20)))
+    (folder / "taught.py").write_text(TAUGHT)
+
+
+TAUGHT = '''"""A mean of embeddings that learns from a teacher."""
+from nas_compress.values.candidate import Candidate, LossTerm
+
+
+def suggest(trial):
+    """Propose a width."""
+    width = trial.suggest_categorical("width_multiplier", [0.25, 0.5])
+    return Candidate(family="text_bag", depths=(1,), width_multiplier=width, losses=(LossTerm(name="kd"),))
+'''
 
 
 def test_the_readmes_commands_run_in_their_order(tmp_path: Path, shell: dict[str, str]) -> None:

@@ -30,13 +30,28 @@ every_family = pytest.mark.parametrize("family", DEPTHS)
 
 @pytest.mark.parametrize(
     ("kept", "chosen"),
-    [("first", ((0, 1), (0, 1), (0,))), ("last", ((2, 3), (0, 3), (0,))), ("importance", ((0, 3), (0, 2), (0,)))],
+    [
+        ("first", ((0, 1), (0, 1), (0,))),
+        ("last", ((2, 3), (0, 3), (0,))),
+        ("alternate", ((0, 2), (0, 2), (0,))),
+        ("spread", ((0, 3), (0, 3), (0,))),
+        ("importance", ((0, 3), (0, 2), (0,))),
+    ],
 )
 def test_the_choice_by_hand(kept: str, chosen: tuple[tuple[int, ...], ...]) -> None:
     free, worth = [[True] * 4, [False, True, True, True], [False]], [[3.0, -1, 1, 2], [0, 1, 3, 2], [0]]
     assert choose_blocks(free, [2, 2, 5], kept=kept, importance=worth) == chosen
     assert choose_blocks(free, [4, 4, 1], kept=kept, importance=worth) == ((0, 1, 2, 3), (0, 1, 2, 3), (0,))
     assert choose_blocks(free, [1, 1, 1], kept=kept, importance=worth)[1] == (0,), "what changes the shape stays"
+
+
+def test_half_of_a_known_encoder_stays_as_published() -> None:
+    def half(kept: str, layers: int, depth: int) -> tuple[int, ...]:
+        return choose_blocks([[True] * layers], [depth], kept=kept)[0]
+
+    assert half("spread", 12, 6) == (0, 2, 4, 7, 9, 11) and half("spread", 12, 3) == (0, 6, 11)
+    assert half("alternate", 12, 6) == (0, 2, 4, 6, 8, 10) and half("alternate", 6, 3) == (0, 2, 4)
+    assert half("spread", 3, 1) == half("alternate", 3, 1) == (0,)
 
 
 def silence_(block: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,9 @@ def test_a_study_with_few_labels_confirms_its_members_against_labels_alone(tmp_p
     told = Told()
     front = run_study(write_study(tmp_path / "study", FEW, space=TAUGHT), out=tmp_path / "run", trials=2, reporter=told)
     assert any("40 of 200 training samples have a label" in line for line in told.lines)
+    assert any(
+        re.search(r"the teacher takes \d+ steps in .*; teacher.epochs = \d+ has 20\d$", line) for line in told.lines
+    )
     folder = RunFolder(root=tmp_path / "run")
     assert folder.about()["labels"] == {"labelled": 40, "samples": 200}
     confirmation = confirm_run(folder, read_front(folder).members[:1], seeds=1)

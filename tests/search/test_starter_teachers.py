@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,24 @@ def test_a_state_dict_alone_is_refused_and_nothing_is_left(tmp_path: Path) -> No
     with pytest.raises(RequestError, match=r"weights alone must be an ONNX or TorchScript file, but got net.pt"):
         write_starter(Starter(folder=tmp_path / "mine", data="digits", weights=tmp_path / "net.pt"))
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(("output", "written"), [("logits", "logits"), ("0", 0)])
+def test_one_of_several_outputs_is_chosen(output: str, written: str | int, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    answer = '{"logits": y}' if output == "logits" else "(y, x)"
+    (tmp_path / "mine" / "my_outputs.py").write_text(
+        "import torch\nfrom torch import nn\nclass Net(nn.Sequential):\n    def forward(self, samples):\n"
+        f"        x = samples.float().flatten(1) / 16; y = super().forward(x); return {answer}\n"
+        "def build(): return Net(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))\n"
+    )
+    net = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    starter = Starter(folder=tmp_path / "mine", data="digits", model="my_outputs:build", weights=tmp_path / "net.pt")
+    with pytest.raises(RequestError, match=r"the teacher must return logits.*choose one by teacher\.output"):
+        write_starter(starter)
+    study, _ = write_starter(replace(starter, output=output))
+    assert tomllib.loads(study.read_text())["teacher"]["output"] == written
 
 
 def test_the_pruning_of_every_built_in_space_is_recognised() -> None:

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from bert_folders import WIDTH, write_bert_folder
 from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
 from nas_compress.search.run import run_study
+from nas_compress.search.starter.encoders import encoder_folder, encoder_ids
 from nas_compress.search.starter.texts import guessed_columns
 from nas_compress.search.starter_study import Starter, write_starter
 from running import own_cache as own_cache
@@ -58,6 +61,39 @@ def test_a_file_without_texts_or_labels_is_refused_in_one_line(content: bytes, w
     with pytest.raises(RequestError, match=words) as caught:
         write_starter(Starter(folder=tmp_path / "mine", data=str(tmp_path / "a.csv")))
     assert "\n" not in str(caught.value) and not (tmp_path / "mine").exists()
+
+
+def test_words_are_hashed_where_word_pieces_cannot_be_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_compress.search.starter.texts.find_spec", lambda name: None)
+    (tmp_path / "reviews.csv").write_text(lines("id", "review", "verdict"))
+    said: list[str] = []
+    study, _ = write_starter(Starter(folder=tmp_path / "mine", data=str(tmp_path / "reviews.csv")), said.append)
+    assert said[1].startswith("words are hashed (hash_buckets): word pieces need tokenizers, pip install ")
+    data = read_study(study).spec.data
+    assert (data.hash_buckets, data.vocabulary) == (8000, None)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_an_encoder_teaches_students_with_word_pieces_of_their_own(trained: bool, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    (tmp_path / "reviews.csv").write_text(lines("id", "review", "verdict"))
+    head = {"classifier.weight": torch.randn(2, WIDTH), "classifier.bias": torch.zeros(2)}
+    kind = "BertForSequenceClassification" if trained else "BertModel"
+    write_bert_folder(tmp_path / "my-bert", extra=head if trained else {}, architectures=[kind])
+    starter = Starter(
+        folder=tmp_path / "mine", data=str(tmp_path / "reviews.csv"), model=str(tmp_path / "my-bert"), space="text"
+    )
+    study, _ = write_starter(starter)
+    spec = read_study(study).spec
+    assert (spec.data.vocabulary, spec.data.vocabulary_size, spec.data.max_tokens) == ("teacher", (4000,), 16)
+    assert (spec.teacher.hugging_face, spec.teacher.fine_tune) == ("../my-bert", None if trained else "all")
+
+
+def test_an_encoder_without_tokenizers_has_a_pruned_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_compress.search.starter.encoders.find_spec", lambda name: None)
+    assert "pruned_vocabulary = true" in encoder_ids() and "vocabulary_size" not in encoder_ids()
+    write_bert_folder(tmp_path / "my-vit", model_type="vit")
+    assert encoder_folder(str(tmp_path / "my-vit")) is encoder_folder(None) is None
 
 
 @pytest.mark.slow

@@ -121,7 +121,8 @@ def test_a_size_is_part_of_a_candidate_only_if_it_is_given() -> None:
 def test_layers_of_the_teacher_need_its_vocabulary(space: str, message: str, tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS))
-    (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "own.txt").write_text("[PAD]\n[UNK]\nfilm\n")  # no student's letters
+    (tmp_path / "study.toml").write_text(STUDY.replace("vocabulary = 160", 'vocabulary = "own.txt"'))
     head, tail = SPACE.split("def suggest")
     code = head + "from nas_compress.values.candidate import LossTerm\n\ndef suggest" + tail
     (tmp_path / "space.py").write_text(code.replace("losses=losses", space))

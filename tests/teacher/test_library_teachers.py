@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from nas_compress.teacher.given import build_given_module, load_given_teacher
 from nas_compress.teacher.libraries import (
     RawPictures,
     hugging_face_description,
+    hugging_face_names,
     hugging_face_weights,
     pictures_normalisation,
 )
@@ -137,6 +140,42 @@ def test_a_changed_description_names_another_teacher(tmp_path: Path) -> None:
     both = hugging_face_description(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.1]}')
     assert len({str(each) for each in (alone, both, hugging_face_description(tmp_path))}) == 3
+
+
+def test_timm_loads_next_to_a_torchvision_for_another_torch(tmp_path: Path) -> None:
+    (tmp_path / "timm.py").write_text(
+        "import torch\n"
+        "if not hasattr(torch.ops.torchvision, 'nms'):\n"
+        "    raise RuntimeError('operator torchvision::nms does not exist')\n"
+    )
+    code = "from nas_compress.teacher.libraries import load_timm; print(load_timm().__file__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert found.stdout.strip() == str(tmp_path / "timm.py"), found.stderr
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::other does not exist')")
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "RequestError: teacher.timm needs timm, which is broken here (RuntimeError: operator" in found.stderr
+
+
+def test_weights_with_names_of_an_older_release_are_taken_by_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Net(nn.Linear):
+        config = SimpleNamespace(architectures=["Net"])
+
+        @classmethod
+        def from_pretrained(
+            cls, name: None, *, config: object, state_dict: dict[str, torch.Tensor], output_loading_info: bool
+        ) -> tuple[nn.Module, dict[str, list[str]]]:
+            assert name is None and config is cls.config and output_loading_info
+            network = cls(2, 3)
+            renamed = {key.replace("old_", ""): value for key, value in state_dict.items()}
+            return network, {"missing_keys": network.load_state_dict(renamed, strict=False).missing_keys}
+
+    quiet = SimpleNamespace(logging=SimpleNamespace(disable_progress_bar=lambda: None))
+    monkeypatch.setitem(sys.modules, "transformers", cast(Any, SimpleNamespace(Net=Net, utils=quiet)))
+    given = {"old_weight": torch.ones(3, 2), "old_bias": torch.zeros(3)}
+    found = hugging_face_names(Net(2, 3), given)
+    assert list(found) == ["weight", "bias"] and torch.equal(found["weight"], given["old_weight"])
+    for wrong in ({"old_bias": torch.zeros(3)}, {**given, "old_bias": torch.zeros(4)}, {**given, "epoch": 3}):
+        assert hugging_face_names(Net(2, 3), wrong) is wrong, "the comparison of names tells the reason"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -61,7 +61,13 @@ def encoder(file: StudyFile) -> TokenEncoder:
     """The teacher of a study with its pretrained weights, before any training."""
     data = study_dataset(file)
     network = build_student(teacher_architecture(file.spec.teacher, data))
-    load_pretrained_(network, file.spec.teacher, folder=file.folder, label=file.label)
+    load_pretrained_(
+        network,
+        file.spec.teacher,
+        pieces=data.task.signature.inputs[0].pieces,
+        folder=file.folder,
+        label=file.label,
+    )
     assert isinstance(network, TokenEncoder)
     return network.eval()
 
@@ -140,6 +146,21 @@ def test_a_teacher_of_one_task_starts_from_the_pretrained_weights(folder: Path) 
     for single in teacher.derived.values():
         after = single.network.state_dict()
         assert all(torch.equal(after[name], before[name]) for name in still)
+
+
+@pytest.mark.parametrize("given", ["vocabulary = 4000", "max_tokens = 8", "hash_buckets = 500"])
+def test_other_words_than_the_encoders_are_refused_when_the_study_is_read(folder: Path, given: str) -> None:
+    write_bert_folder(folder / "bert")
+    with pytest.raises(RequestError, match=r"fine_tune needs the word pieces of teacher.hugging_face, but got data"):
+        study(folder, ('vocabulary = "teacher"\nmax_tokens = 8', given))
+
+
+def test_another_epsilon_is_another_teacher(folder: Path) -> None:
+    found = []
+    for epsilon in (1e-3, 1e-5):
+        write_bert_folder(folder / "bert", layer_norm_eps=epsilon)
+        found.append(find_teacher(gather(study(folder)), lambda *given: None).fingerprint)
+    assert found[0] != found[1]
 
 
 def test_everything_learns_if_the_study_says_so(folder: Path) -> None:

@@ -63,9 +63,10 @@ def own_sequences(
     values = returned[VOCABULARY]
     if isinstance(values, bool) or not isinstance(values, int) or values < 2:
         raise refusal(f"vocabulary must be the number of token ids, 2 or more, but got {values!r}", where)
-    if any(given is not None for given in (settings.vocabulary, settings.pieces, settings.buckets)):
+    if settings.pruned or any(each is not None for each in (settings.vocabulary, settings.pieces, settings.buckets)):
         raise refusal(
-            f"data.vocabulary and hash_buckets are for texts, but {name} returns token ids of {values} values", where
+            f"data.vocabulary and hash_buckets are for texts, but {name} returns token ids of {values} values",
+            where,
         )
     given = {split: samples for split, (samples, _) in pairs.items()}
     if UNLABELLED in returned:
@@ -104,7 +105,9 @@ def _is_wide(samples: Any) -> bool:
 def _ids(samples: Any, split: str, values: int, where: str) -> list[Sequence[int]]:
     """Return the ids of each sample without padding. samples: an array (N, T), or a sequence for each sample."""
     given = samples.detach().cpu().numpy() if isinstance(samples, torch.Tensor) else samples
-    if not isinstance(given, np.ndarray | list | tuple) or not len(given):
+    if isinstance(given, np.ndarray | list | tuple) and not len(given):
+        raise refusal(f"{split} must not be empty, but got no samples of token ids", where)
+    if not isinstance(given, np.ndarray | list | tuple):
         raise refusal(
             f"token ids of {split} must be an array (N, T) or a list of lists, but got {kind_of(given)}", where
         )

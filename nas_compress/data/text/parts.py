@@ -22,6 +22,7 @@ from nas_compress.tasks.batch import Arrays, InputRows, lengths_of
 from nas_compress.tasks.task import Task
 from nas_compress.values.file_contract import INPUT_NAME
 from nas_compress.values.signature import TensorSpec, token_input
+from nas_compress.values.text.kept_pieces import pruned_pieces
 from nas_compress.values.text.word_pieces import WordPieces
 
 _log = logging.getLogger(__name__)
@@ -41,20 +42,26 @@ class TextSettings:
 
     vocabulary: size of a vocabulary that is learned. longest: ids of a text, at most. pieces: a given vocabulary.
     buckets: ids of words are made by a hash inside the file, with so many different ones; None: ids of word pieces.
+    pruned: of the given pieces, those that the training texts need, at most `vocabulary` of them.
     """
 
     vocabulary: int | None = None
     longest: int | None = None
     pieces: WordPieces | None = None
     buckets: int | None = None
+    pruned: bool = False
 
     def require_sound(self, where: str) -> None:
         """Raise RequestError for a vocabulary that has no room for letters, or for two vocabularies."""
+        if self.pruned and self.pieces is None:
+            rule = 'pruned_vocabulary needs given word pieces: data.vocabulary = "teacher", or a file'
+            got = f"hash_buckets={self.buckets}" if self.buckets is not None else f"vocabulary={self.vocabulary}"
+            raise refusal(f"{rule}, but got {got}", where)
         if self.buckets is not None and (self.vocabulary is not None or self.pieces is not None):
             rule = "texts must have one of vocabulary (word pieces) and hash_buckets (hashed words)"
             given = self.vocabulary if self.pieces is None else f"{len(self.pieces.pieces)} word pieces"
             raise refusal(f"{rule}, but got vocabulary={given} and hash_buckets={self.buckets}", where)
-        if self.vocabulary is not None and self.vocabulary < LEAST_SIZE:
+        if self.vocabulary is not None and self.vocabulary < LEAST_SIZE and not self.pruned:
             raise refusal(f"vocabulary >= {LEAST_SIZE} must hold, but got vocabulary={self.vocabulary}", where)
 
 
@@ -89,23 +96,35 @@ def text_parts(
         seed=seed,
         where=where,
     )
-    longest = settings.longest or DEFAULT_LONGEST
     if settings.buckets is not None:
+        longest = settings.longest or DEFAULT_LONGEST
         given = {split: values for split, (values, _) in divided.items()} | ({UNLABELLED: more} if len(more) else {})
         spec, inputs = hashed_inputs(given, buckets=settings.buckets, longest=longest)
         without = inputs.pop(UNLABELLED, None)
         samples = {split: ({INPUT_NAME: values}, divided[split][1]) for split, values in inputs.items()}
         return _parts(name, task, spec, samples, None if without is None else {INPUT_NAME: without})
-    pieces = settings.pieces or trained_pieces(
-        [*divided["train"][0], *more],
-        size=settings.vocabulary or DEFAULT_SIZE,
-        longest=longest,
-        where=where,
-        notice=notice,
-    )
+    pieces = _pieces([*divided["train"][0], *more], settings, where, notice)
     rows = {split: ([pieces.encode(text) for text in given], labels) for split, (given, labels) in divided.items()}
     further = [pieces.encode(text) for text in more]
     return token_parts(name=name, task=task, splits=rows, unlabelled=further, values=len(pieces.pieces), pieces=pieces)
+
+
+def _pieces(texts: Sequence[str], settings: TextSettings, where: str, notice: Notice) -> WordPieces:
+    """Return the given word pieces, those of them that the texts need, or those that are learned from the texts."""
+    if settings.pieces is None:
+        return trained_pieces(
+            texts,
+            size=settings.vocabulary or DEFAULT_SIZE,
+            longest=settings.longest or DEFAULT_LONGEST,
+            where=where,
+            notice=notice,
+        )
+    if not settings.pruned:
+        return settings.pieces
+    try:
+        return pruned_pieces(settings.pieces, texts, size=settings.vocabulary)
+    except RequestError as error:
+        raise refusal(str(error), where) from error
 
 
 def with_validation(

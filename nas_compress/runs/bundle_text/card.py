@@ -55,7 +55,9 @@ def bundle_card(
         for name in METRICS
         if name in measured.figures
     )
-    inherited = record.outcome.candidate.pruning.init == "inherit"
+    candidate = record.outcome.candidate
+    inherited, note = candidate.pruning.init == "inherit", candidate.teaching.note
+    started = f"trained from the weights of its {'pretrained encoder' if note else 'teacher'}" if inherited else ""
     spec = folder.spec()
     words = augmentation_words(spec.data.model_dump())
     return CARD.format(
@@ -63,7 +65,7 @@ def bundle_card(
         study=spec.name,
         trial=record.trial if exit_point is None else f"{record.trial}, exit point {exit_point}",
         samples=_samples_in_words(signature),
-        start="trained from its teacher's weights" if inherited else "trained from scratch",
+        start=(started or "trained from scratch") + (f" ({note})" if note else ""),
         whole=_whole_line(record.outcome.whole_layers),
         inputs=_words(signature.inputs),
         outputs=_words(signature.outputs),

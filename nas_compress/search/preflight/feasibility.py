@@ -239,6 +239,7 @@ def _candidate_rules(parts: StudyParts, groups: tuple[ChannelGroup, ...]) -> Can
         shape=shape,
         peer_shape=lambda candidate: peer_shape(candidate, parts.target, shape),
         samples_per_run=parts.target.settings.batch,
+        epochs=parts.spec.training.epochs,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from nas_compress.errors import RequestError
@@ -9,9 +10,14 @@ from nas_compress.losses.table import needs_teacher
 from nas_compress.search.preflight.feasibility import Sized
 from nas_compress.search.setup import StudyParts
 
+LEAST_STEPS = 200
+"""Steps of a teacher's training on few labels below which a line names a better number of epochs."""
+
 
 def label_notes(parts: StudyParts, sized: Sequence[Sized]) -> list[str]:
-    """Return a line about the number of labels if some training samples have none, and one about a transfer set.
+    """Return lines about the number of labels if some training samples have none, and about a transfer set.
+
+    One names epochs for a teacher of few steps.
 
     RequestError if no candidate learns from the teacher, because only the teacher answers such samples.
     """
@@ -36,6 +42,20 @@ def label_notes(parts: StudyParts, sized: Sequence[Sized]) -> list[str]:
         f"{labelled:,} of {samples:,} training samples have a label: the teacher learns from these, and answers all; "
         f"{len(sized) - taught} of {len(sized)} draws have no loss on the teacher and learn from labels only, in as "
         "many steps",
+        *_few_steps(parts, labelled),
+    ]
+
+
+def _few_steps(parts: StudyParts, labelled: int) -> list[str]:
+    teacher = parts.spec.teacher
+    in_epoch = max(1, labelled // parts.spec.training.batch_size)
+    steps = teacher.epochs * in_epoch
+    if not teacher.is_trained or steps >= LEAST_STEPS:
+        return []
+    enough = math.ceil(LEAST_STEPS / in_epoch)
+    return [
+        f"the teacher takes {steps} steps in {teacher.epochs} epochs of {labelled:,} samples with a label, which are "
+        f"few; teacher.epochs = {enough} has {enough * in_epoch}"
     ]
 
 

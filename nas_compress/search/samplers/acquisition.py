@@ -26,8 +26,7 @@ FITTED = 60
 """Number of observations for a model's hyperparameters if too few are settled."""
 BEYOND = 0.1
 """Distance of the volume's corner beyond the worst costs, as a fraction of their extent."""
-NEAR = 0.03
-"""Distance from the best quality of the worst candidates that count as near to it, for metrics from 0 to 1."""
+TINY = 1e-300
 SURE = 1e-6
 """Standard deviation of known values, for an extent of 1."""
 
@@ -37,8 +36,8 @@ class Acquisition:
 
     distributions: parameters of the models. Candidates of running trials count with their predicted means (Ginsbourger
     et al. 2010, the kriging believer).
-    near: count the volume of candidates near the best quality only, within `NEAR` of it.
-    floor: count the volume of candidates above this quality only.
+    floors: least qualities of the candidates whose volume counts, None for the whole front. Of several, each gain
+    counts as a fraction of the largest one.
     """
 
     def __init__(
@@ -46,8 +45,7 @@ class Acquisition:
         observed: Observed,
         distributions: Mapping[str, BaseDistribution],
         *,
-        near: bool = False,
-        floor: float | None = None,
+        floors: Sequence[float | None] = (None,),
     ) -> None:
         self._distributions = distributions
         self._places, self._unordered = features(observed.params, distributions)
@@ -66,10 +64,8 @@ class Acquisition:
             self._costs = _Figures(values=values, variances=observed.variances)
             front = np.concatenate([front, running])
         self._best, self._extent = best, extent
-        corner = _corner(observed, best, extent, near=near, floor=floor)
         members = (self._costs.values[front] - best) / extent
-        members = members[(members < corner).all(axis=1)]
-        self._boxes = free_boxes(members[non_dominated(members)], corner)
+        self._boxes = [_boxes(members, _corner(observed, best, extent, floor=floor)) for floor in floors]
 
     def improvements(self, points: Sequence[SpacePoint]) -> Floats:
         """Return the expected hypervolume improvement (k,) of points, times their probability to be feasible.
@@ -82,10 +78,14 @@ class Acquisition:
         rows = np.array([self._rows.get(point.key, -1) for point in points], dtype=np.intp)
         means, deviations = self._forecast(self._costs, asked, rows)
         deviations = np.maximum(deviations / self._extent, SURE)
-        volumes = expected_improvement((means - self._best) / self._extent, deviations, *self._boxes)
+        means = (means - self._best) / self._extent
+        gains = [np.maximum(expected_improvement(means, deviations, *boxes), 0) for boxes in self._boxes]
+        if len(gains) > 1:
+            gains = [gain / max(gain.max(), TINY) for gain in gains]
+        volumes = np.sum(gains, axis=0)
         excess, unsure = self._forecast(self._excess, asked, rows)
         chances = np.where(unsure > 0, ndtr(-excess / np.maximum(unsure, SURE)), excess <= 0).prod(axis=1)
-        return np.asarray(np.maximum(volumes, 0) * chances + 1e-12 * chances, dtype=np.float64)
+        return np.asarray(volumes * chances + 1e-12 * chances, dtype=np.float64)
 
     def _forecast(self, figures: _Figures, asked: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """Return means and standard deviations (k, c) at distances `asked` (k, n, d); known `rows` have deviation 0."""
@@ -142,15 +142,27 @@ def _range(observed: Observed) -> tuple[Floats, Floats]:
     return best, np.where(extent > 0, extent, 1.0)
 
 
-def _corner(observed: Observed, best: Floats, extent: Floats, *, near: bool, floor: float | None) -> Floats:
+def best_quality(observed: Observed) -> float | None:
+    """Return the best quality of the feasible candidates; None without one."""
+    if observed.quality is None:
+        return None
+    column = observed.costs[:, observed.quality]
+    return -float(_range(observed)[0][observed.quality]) if np.isfinite(column).any() else None
+
+
+def _corner(observed: Observed, best: Floats, extent: Floats, *, floor: float | None) -> Floats:
     """Return the worst costs of a candidate that counts, scaled to a best of 0 and an extent of 1."""
     corner = np.full(len(best), 1 + BEYOND)
     column = observed.quality
     if column is not None and floor is not None:
         corner[column] = min(corner[column], (-floor - best[column]) / extent[column])
-    elif column is not None and near and observed.is_share:
-        corner[column] = min(corner[column], NEAR / extent[column])
     return corner
+
+
+def _boxes(members: Floats, corner: Floats) -> tuple[Floats, Floats]:
+    """Return the undominated space below a corner; see `free_boxes`. members: costs of front members."""
+    below = members[(members < corner).all(axis=1)]
+    return free_boxes(below[non_dominated(below)], corner)
 
 
 def free_boxes(front: Floats, corner: Floats) -> tuple[Floats, Floats]:

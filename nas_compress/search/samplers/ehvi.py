@@ -14,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
-from nas_compress.search.samplers.acquisition import Acquisition
+from nas_compress.search.samplers.acquisition import Acquisition, best_quality
 from nas_compress.search.samplers.gaussian_process import differences
 from nas_compress.search.samplers.known_costs import Costs, KnownCosts
 from nas_compress.search.samplers.observations import Observed, fullest, is_closed, observe
@@ -35,11 +35,13 @@ START = 3
 """Number of trials before the models are used. Their candidates are far apart. Three were best in replays."""
 SURVEY = 24
 """Number of candidates whose costs are looked up before the models are used."""
-NEAR_EVERY = 2
-"""One of this many proposals counts the candidates near the best quality only.
+NEAR = 0.03
+"""Distance from the teacher, or from the best student if it is better, of candidates near it, for metrics from 0 to 1.
 
-People need those, and the volume of the whole front hardly values them. Every proposal so lost a tenth of the volume.
+People need those, and the volume of the whole front hardly values them.
 """
+NEAR_EVERY = 2
+"""One of this many proposals counts the candidates near the teacher."""
 CHOICES = 3
 """Number of choices if other workers start the proposed candidate meanwhile. A choice takes seconds."""
 LOOKS = 8
@@ -62,9 +64,9 @@ class EHVISampler(BaseSampler):
     used. Then, as a rule, only candidates with known costs are proposed. The costs are kept in the study's user
     attributes.
     startup_trials: number of first trials, at most `START`. Their candidates are far apart.
-    floor: smallest quality of interest. Without it, every second proposal improves the front near its best quality,
-    within `acquisition.NEAR`, and the others the whole front. The quality is the first maximised objective that
-    training determines.
+    floor: smallest quality of interest. Without it, every second proposal improves the front near the teacher's
+    quality, within NEAR, and the others the whole front. The quality is the first maximised objective that training
+    determines. teacher: its quality; None if it is not known, then the best one so far counts.
 
     Trained, running and failed candidates are not proposed. Running candidates count with the models' mean
     (Ginsbourger et al. 2010, the kriging believer). If no candidate is left, a proposal is random. Without a `space`,
@@ -79,11 +81,12 @@ class EHVISampler(BaseSampler):
         space: Suggesting | None = None,
         costs: Costs | None = None,
         floor: float | None = None,
+        teacher: float | None = None,
     ) -> None:
         self._seed = seed
         self._uniform = RandomSampler(seed=seed)
         self._startup_trials = min(startup_trials, START)
-        self._space, self._costs, self._floor = space, costs, floor
+        self._space, self._costs, self._floor, self._teacher = space, costs, floor, teacher
         self._chosen: tuple[int, SpacePoint | None] | None = None
 
     def reseed_rng(self) -> None:
@@ -141,6 +144,13 @@ class EHVISampler(BaseSampler):
             near = trial.number % NEAR_EVERY == 0
             return self._best(fresh, space, random, given, known, trials, observed, near=near)
 
+    def _floors(self, observed: Observed, *, near: bool) -> tuple[float | None, ...]:
+        """Return the least qualities that count for a proposal; None for the whole front."""
+        best = best_quality(observed)
+        if self._floor is not None or not near or not observed.is_share or best is None:
+            return (self._floor,)
+        return (max(best, self._teacher or 0.0) - NEAR,)
+
     def _best(
         self,
         drawn: Sequence[SpacePoint],
@@ -164,7 +174,7 @@ class EHVISampler(BaseSampler):
         if not points:
             return None
         seen = {name: kind for point in points for name, kind in point.distributions.items()}
-        models = Acquisition(observed, seen, near=near, floor=self._floor)
+        models = Acquisition(observed, seen, floors=self._floors(observed, near=near))
         best = _ranked(points, models)[:BEST]
         others = [neighbour(space, random, random.choice(best).params, given) for _ in range(NEIGHBOURS)]
         points = _fresh([*best, *others], trials)
@@ -173,7 +183,8 @@ class EHVISampler(BaseSampler):
             if not known.lacks(first):
                 return first
             known.look_up([first])
-            models = Acquisition(look(), seen, near=near, floor=self._floor)
+            observed = look()
+            models = Acquisition(observed, seen, floors=self._floors(observed, near=near))
         return _ranked([each for each in points if not known.lacks(each)] or points, models)[0]
 
 

@@ -36,7 +36,7 @@ class SamplerContext:
     startup_trials: number of random trials before a model is used.
     space: the function of the search space, if known.
     costs: looks up a candidate's costs before training, if they can be known.
-    floor: smallest quality of interest, for samplers that can use it.
+    floor: smallest quality of interest; teacher: that of the teacher; for samplers that can use them.
     """
 
     seed: int
@@ -45,6 +45,7 @@ class SamplerContext:
     space: Suggesting | None = None
     costs: Costs | None = None
     floor: float | None = None
+    teacher: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,7 @@ def _ehvi(context: SamplerContext) -> BaseSampler:
         space=context.space,
         costs=context.costs,
         floor=context.floor,
+        teacher=context.teacher,
     )
 
 
@@ -190,6 +192,7 @@ def proposal_context(
     space: Suggesting | None = None,
     costs: Costs | None = None,
     floor: float | None = None,
+    teacher: float | None = None,
 ) -> SamplerContext:
     """Return the sampler's input for the proposal after `finished` trials.
 
@@ -202,4 +205,5 @@ def proposal_context(
         space=space,
         costs=costs,
         floor=floor,
+        teacher=teacher,
     )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from pathlib import Path
+
 STUDY = """\
 # {name}: which small students of my network are best?
 #   nas-compress check {folder}     feasible budgets and expected hours
@@ -40,8 +45,13 @@ text = {path}           # also .tsv and .jsonl, or a folder with train.csv, vali
 text_column = {text}       # joined by a space
 label_column = {label}
 test_share = {share}               # held out for nas-compress confirm
-vocabulary = 4000               # word pieces, learned from the training texts
-max_tokens = 128                # further word pieces of a text are left out"""
+{ids}
+max_tokens = {longest}                # further word pieces of a text are left out"""
+
+OF_PIECES = "vocabulary = 4000               # word pieces, learned from the training texts"
+
+OF_HASHES = """\
+hash_buckets = {buckets}             # words by a hash; with nas-compress[text], vocabulary = 4000 learns word pieces"""
 
 OF_SOUNDS = """\
 folder = {folder}          # .wav files, 16 bits, in a folder for each class; or train, val and test with such folders
@@ -110,3 +120,16 @@ a new study.
 """
 # Copied from the built-in space {space}.
 '''
+
+
+def output_line(output: str | None) -> str:
+    """Return the line of `teacher.output`, a name or a place; empty for None."""
+    if output is None:
+        return ""
+    return f"\noutput = {output if re.fullmatch('-?[0-9]+', output) else json.dumps(output, ensure_ascii=False)}"
+
+
+def study_name(folder: Path) -> str:
+    """Return the folder's name with a hyphen for characters that a study's name must not have."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.realpath(folder)).name)
+    return re.sub(r"^[^A-Za-z0-9]+", "", name) or "study"

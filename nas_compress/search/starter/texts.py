@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from statistics import mean
 
 from nas_compress.data.dataset import Dataset
+from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import Column, TextFiles
+from nas_compress.data.text.vocabulary import DEFAULT_LONGEST
 from nas_compress.errors import first_line, refusal
+from nas_compress.search.starter.encoders import encoder_ids
+from nas_compress.search.starter.templates import OF_HASHES, OF_PIECES, OF_TEXTS
 from nas_compress.values.file_contract import INPUT_NAME
 
 TEST_SHARE = 0.15
@@ -19,6 +24,9 @@ TEST_SHARE = 0.15
 
 PROBED = 2_000
 """Rows that are looked at."""
+
+BUCKETS = 8_000
+"""Ids of hashed words."""
 
 LABELS = ("label", "class", "category", "target", "sentiment", "topic", "stars", "rating")
 """Usual names of the column of labels, the first that is there is taken."""
@@ -51,9 +59,32 @@ def guessed_columns(path: Path, *, where: str) -> TextFiles:
     return TextFiles(path=str(path.absolute()), text=tuple(texts), label=label, test_share=TEST_SHARE)
 
 
+def starter_settings() -> TextSettings:
+    """Return settings of word pieces, or of hashed words if `tokenizers` is not installed."""
+    return TextSettings() if find_spec("tokenizers") is not None else TextSettings(buckets=BUCKETS)
+
+
+def texts_text(files: TextFiles, *, path: str, settings: TextSettings, of_encoder: bool) -> str:
+    """Return the section `[data]` of texts.
+
+    path: of the file, as a string of TOML. of_encoder: the teacher is an encoder with word pieces of its own.
+    """
+    ids = OF_PIECES if settings.buckets is None else OF_HASHES.format(buckets=settings.buckets)
+    return OF_TEXTS.format(
+        path=path,
+        text=json.dumps([*files.text], ensure_ascii=False),
+        label=json.dumps(files.label, ensure_ascii=False),
+        share=TEST_SHARE,
+        ids=encoder_ids() if of_encoder else ids,
+        longest=settings.longest or DEFAULT_LONGEST,
+    )
+
+
 def mean_length(dataset: Dataset) -> int:
-    """Return the mean number of word pieces of the training texts, at least 1."""
-    return max(1, round(float(dataset.train.inputs[INPUT_NAME].count_nonzero(dim=1).float().mean())))
+    """Return the mean number of word pieces or words of the training texts, at least 1."""
+    words = dataset.task.signature.input(INPUT_NAME).words
+    found = float(dataset.train.inputs[INPUT_NAME].count_nonzero(dim=1).float().mean())
+    return max(1, round(found if words is None else found / words.spacing))
 
 
 def _columns(path: Path, where: str) -> Mapping[Column, Sequence[str]]:

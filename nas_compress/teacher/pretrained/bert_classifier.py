@@ -16,9 +16,15 @@ from nas_compress.models.networks.encoder import TokenEncoder
 from nas_compress.models.tokens import takes_tokens
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.libraries import hugging_face_weights
-from nas_compress.teacher.pretrained.bert_weights import bert_state, load_encoder_, set_epsilon_
+from nas_compress.teacher.pretrained.bert_weights import (
+    bert_state,
+    load_encoder_,
+    set_epsilon_,
+    with_rows_of,
+)
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.family_settings import EncoderSettings
+from nas_compress.values.text.word_pieces import WordPieces
 
 HEAD = {"pooler.dense": "dense", "classifier": "linear"}
 """Modules of a file behind the encoder, and in a `PooledClassifier`."""
@@ -71,11 +77,14 @@ def bert_classifier(folder: Path, task: Task, where: str) -> TokenEncoder:
     return encoder
 
 
-def load_classifier_(network: TokenEncoder, folder: Path, label: str) -> None:
-    """Load the weights of the folder in place; RequestError if it has no classifier, or one of other classes."""
+def load_classifier_(network: TokenEncoder, folder: Path, label: str, *, pieces: WordPieces | None) -> None:
+    """Load the weights of the folder in place; RequestError if it has no classifier, or one of other classes.
+
+    pieces: vocabulary of the data, None without one.
+    """
     where = f"{label}: teacher.hugging_face"
     state = bert_state(hugging_face_weights(folder, label), label)
-    load_encoder_(network, state, where)
+    load_encoder_(network, with_rows_of(state, pieces, folder, where), where)
     own = network.head.state_dict()
     names = {f"{ours}.{kind}": f"{theirs}.{kind}" for theirs, ours in HEAD.items() for kind in ("weight", "bias")}
     if not set(names.values()) <= state.keys():

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas_compress.config.pretrained import bert_config, pretrained_folder
+from nas_compress.config.pretrained import VOCABULARY, bert_config, pretrained_folder
 from nas_compress.config.teacher_section import TeacherSection
+from nas_compress.data.text.vocabulary import given_pieces
 from nas_compress.errors import RequestError
 from nas_compress.files import digest_of_file
 from nas_compress.models.networks.encoder import TokenEncoder
 from nas_compress.teacher.libraries import hugging_face_weights
 from nas_compress.teacher.weights_file import read_checkpoint
+from nas_compress.values.text.kept_pieces import rows_of
+from nas_compress.values.text.word_pieces import WordPieces
 
 WORDS, POSITIONS, SEGMENTS = (f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type"))
 
@@ -45,18 +48,21 @@ def pretrained_digest(section: TeacherSection, *, folder: Path, label: str) -> d
     return {path.name: digest_of_file(path) for path in hugging_face_weights(place, label)}
 
 
-def load_pretrained_(network: nn.Module, section: TeacherSection, *, folder: Path, label: str) -> None:
+def load_pretrained_(
+    network: nn.Module, section: TeacherSection, *, pieces: WordPieces | None, folder: Path, label: str
+) -> None:
     """Load the embedding and the layers of `section.hugging_face` in place; the classifier stays as it is.
 
     Normalisations get the epsilon of the folder. A network of fewer layers gets the lower ones.
-    folder: place of the study, where the folder is searched first. label: of the study file, for errors.
+    pieces: vocabulary of the data, None without one. folder: place of the study, where the folder is searched first.
+    label: of the study file, for errors.
     RequestError if the weights are missing or of other shapes than the network's.
     """
     where = f"{label}: teacher.hugging_face"
     place = pretrained_folder(folder, str(section.hugging_face), where)
     set_epsilon_(network, bert_config(place, where)["layer_norm_eps"])
     state = bert_state([*hugging_face_weights(place, label)], label)
-    load_encoder_(network, state, where)
+    load_encoder_(network, with_rows_of(state, pieces, place, where), where)
 
 
 def set_epsilon_(network: nn.Module, epsilon: float) -> None:
@@ -74,6 +80,26 @@ def bert_state(paths: list[Path], label: str) -> dict[str, Tensor]:
     tensors = {_today(str(name)): value for name, value in given.items() if isinstance(value, Tensor)}
     prefix = next((name.removesuffix(WORDS) for name in tensors if name.endswith(WORDS)), "")
     return {name.removeprefix(prefix): value.float() for name, value in tensors.items()}
+
+
+def with_rows_of(
+    state: Mapping[str, Tensor], pieces: WordPieces | None, place: Path, where: str
+) -> Mapping[str, Tensor]:
+    """Return the weights with an embedding of these word pieces, in their order; all of them without `pieces`.
+
+    place: folder with the vocabulary of the weights; without one there the weights stay as they are.
+    RequestError if the vocabulary lacks a piece.
+    """
+    if pieces is None or WORDS not in state or not (place / VOCABULARY).is_file():
+        return state
+    theirs = given_pieces(place / VOCABULARY, longest=None, where=where)
+    rows = rows_of(pieces, theirs)
+    if rows is None or len(theirs.pieces) > len(state[WORDS]):
+        raise RequestError(
+            f"{where} has {len(theirs.pieces):,} word pieces, but the data have {len(pieces.pieces):,}, some of which "
+            'it does not know; use data.vocabulary = "teacher"'
+        )
+    return {**state, WORDS: state[WORDS][list(rows)]}
 
 
 def load_encoder_(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from random import Random
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_compress.config.suggest import Suggest
 from nas_compress.search.samplers import ehvi
-from nas_compress.search.samplers.acquisition import NEAR, Acquisition, expected_improvement, free_boxes
+from nas_compress.search.samplers.acquisition import Acquisition, best_quality, expected_improvement, free_boxes
 from nas_compress.search.samplers.ehvi import EHVISampler
 from nas_compress.search.samplers.gaussian_process import _misfit, condition, differences, find_hyperparameters
 from nas_compress.search.samplers.observations import FAILED, Known, fullest, observe
@@ -291,7 +293,7 @@ def test_an_improvement_is_large_where_it_should_be() -> None:
     assert found[wide].max() < 0.1 * found[:20].max(), "and one that breaks a constraint is no improvement"
 
 
-def test_a_floor_or_the_neighbourhood_of_the_best_moves_the_interest() -> None:
+def test_a_floor_moves_the_interest() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=RandomSampler(seed=0))
 
     def suggest(trial: Suggest) -> tuple[float, float]:
@@ -303,16 +305,55 @@ def test_a_floor_or_the_neighbourhood_of_the_best_moves_the_interest() -> None:
     observed = observe(fullest(study.trials), {}, study.directions, ("accuracy", "size_bytes"))
     assert observed.quality == 0 and observed.is_share
     accuracy = np.array([point.params["width"] / 30 for point in points])
-    best = -float(observed.costs[:, 0].min())
+    assert best_quality(observed) == -float(observed.costs[:, 0].min())
     seen = dict(points[0].distributions)
 
-    def below(limit: float, *, near: bool = False, floor: float | None = None) -> float:
-        found = Acquisition(observed, seen, near=near, floor=floor).improvements(points)
+    def below(limit: float, *floors: float | None) -> float:
+        found = Acquisition(observed, seen, floors=floors).improvements(points)
         return float(found[accuracy < limit - 0.1].max() / found.max())
 
-    assert below(best - NEAR) > 0.01, "the whole front counts"
-    assert below(best - NEAR, near=True) < 0.01
-    assert below(0.8, floor=0.8) < 0.01
+    assert below(0.8, None) > 0.01, "the whole front counts"
+    assert below(0.8, 0.8) < 0.01
+    assert 0.01 < below(0.8, None, 0.8) < below(0.8, None), "both count"
+
+
+def grown(trial: Suggest) -> tuple[float, float]:
+    """Accuracy and cost of a network by its width and kind; the last points cost the most."""
+    width = trial.suggest_int("width", 1, 60)
+    kind = trial.suggest_categorical("kind", ["a", "b", "c"])
+    return 1 - 0.5 / (1 + width / 4) - 0.02 * (kind == "b"), float(width) * (1.5 if kind == "c" else 1.0)
+
+
+def test_more_proposals_lie_above_a_floor() -> None:
+    def above(floor: float | None) -> int:
+        count = 0
+        for seed in range(4):
+            study = optuna.create_study(directions=["maximize", "minimize"])
+            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                study.set_metric_names(["accuracy", "size_bytes"])
+            for number in range(12):
+                study.sampler = EHVISampler(seed=100 * seed + number, startup_trials=3, space=grown, floor=floor)
+                study.optimize(grown, n_trials=1)  # type: ignore[arg-type]
+            count += sum(trial.values[0] >= 0.95 for trial in study.trials[3:])
+        return count
+
+    assert above(0.95) > above(None)
+
+
+def test_every_second_proposal_counts_students_near_the_teacher_or_a_better_one() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=RandomSampler(seed=0))
+    study.optimize(grown, n_trials=5)  # type: ignore[arg-type]
+    observed = observe(fullest(study.trials), {}, study.directions, ("accuracy", "size_bytes"))
+    best = best_quality(observed)
+    assert best is not None
+
+    def floors(*, near: bool, floor: float | None = None, teacher: float | None = None) -> tuple[float | None, ...]:
+        return EHVISampler(seed=0, startup_trials=3, floor=floor, teacher=teacher)._floors(observed, near=near)
+
+    assert floors(near=True, teacher=0.99) == pytest.approx((0.96,))
+    assert floors(near=True, teacher=0.1) == floors(near=True) == pytest.approx((best - ehvi.NEAR,))
+    assert floors(near=False, teacher=0.99) == (None,)
+    assert floors(near=True, floor=0.7, teacher=0.99) == floors(near=False, floor=0.7) == (0.7,)
 
 
 def test_costs_known_before_training_are_no_quality() -> None:
