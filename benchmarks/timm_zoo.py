@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from nas_compress.teacher.libraries import load_timm
 
 SIDE, CLASSES = 64, 10
 SHAPE = (3, SIDE, SIDE)
@@ -94,21 +93,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 """Settings by name, so that each network has a few million parameters at most."""
 
 
-def import_timm() -> ModuleType:
-    """Import timm; operators that a torchvision of another build lacks are declared first."""
-    try:
-        return importlib.import_module("timm")
-    except RuntimeError:  # operator torchvision::nms does not exist
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _KEPT.append(library)
-        return importlib.import_module("timm")
-
-
-_KEPT: list[torch.library.Library] = []
-
-
 class Raw(nn.Module):
     """A network of timm on raw pixels 0 to 255."""
 
@@ -116,7 +100,7 @@ class Raw(nn.Module):
         super().__init__()
         settings = NETWORKS[name]
         self.side = settings.get("img_size", SIDE)
-        self.model = import_timm().create_model(name, num_classes=CLASSES, **settings)
+        self.model = load_timm().create_model(name, num_classes=CLASSES, **settings)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Answer normalised samples."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib
 import sys
 import zipfile
@@ -47,6 +49,62 @@ def module_file(reference: str, *, folder: Path | None) -> Path | None:
             return None
         file, places = spec.origin, list(spec.submodule_search_locations or ())
     return None if file is None else Path(file)
+
+
+def code_digest(reference: str, *, folder: Path | None) -> str | None:
+    """Return the SHA-256 of a module of `module:callable` with the modules of the same place that it imports.
+
+    Imports are read from the text, those in functions too; nothing is loaded. Modules in the folder or package of the
+    named one count, with those that they import. None if the named module has no file.
+    """
+    module, file = reference.partition(":")[0], module_file(reference, folder=folder)
+    if file is None:
+        return None
+    root, found, left = _root(module, file), {module: file}, [module]
+    own_package_only = root not in {each.resolve() for each in (folder or Path(), Path.cwd())}
+    while left:
+        importer = left.pop()
+        for name in _imports(importer, found[importer]):
+            if name in found or (own_package_only and name.partition(".")[0] != module.partition(".")[0]):
+                continue
+            near = module_file(f"{name}:x", folder=folder)
+            if near is not None and _root(name, near) == root:
+                found[name] = near
+                left.append(name)
+    digests = {name: hashlib.sha256(found[name].read_bytes()).hexdigest() for name in sorted(found)}
+    if len(digests) == 1:
+        return digests[module]
+    return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()
+
+
+def _root(module: str, file: Path) -> Path:
+    """Return the folder in which the search finds the first part of a module's name."""
+    return file.resolve().parents[module.count(".") + (file.stem == "__init__")]
+
+
+def _imports(module: str, file: Path) -> Iterator[str]:
+    """Return the names of modules that the text of a file imports; of `from a import b` also a.b, which may be one."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # a compiled module, or a mistake that loading it names
+        return
+    package = module.split(".") if file.stem == "__init__" else module.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [".".join(filter(None, (base, end))) for end in ("", *(alias.name for alias in node.names))]
+        else:
+            continue
+        for name in filter(_is_module, names):
+            parts = name.split(".")
+            yield from (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+
+
+def _is_module(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
 
 
 def is_torchscript(path: Path) -> bool:

@@ -1,7 +1,7 @@
-"""Classifiers of images that may stop early (1,920 points).
+"""Classifiers of images that may stop early (4,800 points).
 
-family (2) x blocks in each of three stages (2 each) x width multiplier (4) x precision (3) x exits (none, or 3 places
-by 3 fractions of the accuracy that they may lose).
+family (2) x blocks in each of three stages (2 each) x width multiplier (4) x precision (3) x exits: none, or 3 places x
+3 fractions of the accuracy that they may lose x training (2). Two exits may also leave by patience.
 """
 
 from nas_compress.config.suggest import Suggest
@@ -20,7 +20,11 @@ def suggest(trial: Suggest) -> Candidate:
     exits, after = None, PLACES[trial.suggest_categorical("exits", list(PLACES))]
     if after:
         loss = trial.suggest_categorical("exits_may_lose_percent", [0.0, 0.5, 1.0])
-        exits = Exits(after=after, accuracy_loss=loss / 100)
+        training = trial.suggest_categorical("exits_training", ["frozen", "joint"])
+        confidence = "max_probability"
+        if len(after) > 1:  # one exit alone has nothing to agree with
+            confidence = trial.suggest_categorical("exits_confidence", ["max_probability", "patience"])
+        exits = Exits(after=after, accuracy_loss=loss / 100, training=training, confidence=confidence)
     return Candidate(
         family=family,
         depths=depths,

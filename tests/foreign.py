@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from types import ModuleType
 from typing import Any
 
 import pytest
 from torch import Tensor, nn
+
+from nas_compress.teacher.libraries import load_timm
 
 MODELS: dict[str, dict[str, Any]] = {
     "resnet10t": {"stem_width": 8, "channels": (16, 24, 32, 48)},
@@ -17,7 +20,9 @@ MODELS: dict[str, dict[str, Any]] = {
 
 def import_timm() -> ModuleType:
     """The package timm; the test is skipped where it is not installed."""
-    return pytest.importorskip("timm", reason="needs timm: pip install -c constraints.txt -e '.[timm]'")
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("needs timm: pip install -c constraints.txt -e '.[timm]'")
+    return load_timm()
 
 
 class Raw(nn.Module):

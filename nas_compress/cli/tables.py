@@ -98,7 +98,7 @@ def print_confirmation(confirmation: Confirmation) -> None:
     header = ["trial", "role", "seeds", "validation", "validation again", "test", "test again", *costs]
     rows = [
         [
-            str(row.trial),
+            str(row.label),
             row.role,
             f"{row.seeds}" + (f" ({row.failed} failed)" if row.failed else ""),
             _fraction(row.validation_search),

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas_compress.config.study_file import StudyFile
-from nas_compress.files import digest_of_file
-from nas_compress.user_code import is_torchscript, module_file
+from nas_compress.user_code import code_digest, is_torchscript, module_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +53,6 @@ def named_code(file: StudyFile) -> tuple[NamedCode, ...]:
 
 
 def code_digests(references: Iterable[str], *, folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of the module of each `module:callable`, by reference; modules without a file are left out."""
-    files = {reference: module_file(reference, folder=folder) for reference in references}
-    return {reference: digest_of_file(file) for reference, file in files.items() if file is not None}
+    """Return the digest of the code of each `module:callable`, by reference; modules without a file are left out."""
+    digests = {reference: code_digest(reference, folder=folder) for reference in references}
+    return {reference: digest for reference, digest in digests.items() if digest is not None}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from nas_compress.config.budget_section import BudgetSection
 from nas_compress.config.device_section import DeviceSection
@@ -26,6 +27,12 @@ from nas_compress.files import read_json
 from nas_compress.values.candidate import Candidate
 
 _LONGEST = 100  # characters of a value in a message
+
+TYPES = re.compile(r"int|float|str|bool|constrained-\w+|(tuple|list|dict|literal)\[.*\]")
+"""Parts of a mistake's place that name a type of its key, as pydantic writes them."""
+
+INPUT = "Input should be "
+"""Start of pydantic's rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +122,11 @@ def _candidate(values: Mapping[str, Any], label: str) -> Candidate:
 
 
 def _first_mistake(error: ValidationError) -> str:
-    mistake = error.errors()[0]
-    # without the types of a key with several
-    place = [str(part) for part in mistake["loc"] if not re.fullmatch(r"int|str|tuple\[.*\]", str(part))]
+    first, *others = error.errors()
+    # a key of several types has a mistake for each of them: the one that fits furthest counts
+    same = [first, *(each for each in others if _place(each)[: len(_place(first))] == _place(first))]
+    mistake = max(same, key=lambda each: len(_place(each)))
+    place = _place(mistake)
     if place[:1] == ["devices"]:
         place[0] = "device"  # as the file has it
     key = ".".join(place) or "the study"
@@ -125,13 +134,19 @@ def _first_mistake(error: ValidationError) -> str:
         return f"every key must be known, but got {key}{nearest(place[-1], _keys_beside(place[:-1]))}"
     if mistake["type"] == "missing":
         return f"{key} must be given, but is missing"
-    rule = mistake["msg"].removeprefix("Value error, ")
+    rules = [str(each["msg"]) for each in same if _place(each) == place]
+    rule = " or ".join([rules[0].removeprefix("Value error, "), *(each.removeprefix(INPUT) for each in rules[1:])])
     if mistake["type"] == "value_error":
         return f"{key}: {rule}" if place else rule
     if place[:1] == ["device"] and "command" in place:
         # without the command, which may name a user, a host or a key
         return f"{'.'.join(place[:3])} must be a list of texts, such as ['ssh', 'user@device'], but got something else"
     return f"{key}: {rule[0].lower()}{rule[1:]}, but got {key}={_shown(mistake['input'])}"
+
+
+def _place(mistake: ErrorDetails) -> list[str]:
+    """Return the key of a mistake, without the types of a key with several."""
+    return [str(part) for part in mistake["loc"] if not TYPES.fullmatch(str(part))]
 
 
 def _shown(value: object) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nas_compress.config.named_code import named_code
 from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.controls import CONTROLS
-from nas_compress.confirm.statistics import alike, summarise
+from nas_compress.confirm.member_runs import Repetition, member_runs
+from nas_compress.confirm.statistics import alike
 from nas_compress.confirm.study_of_run import study_of_run
+from nas_compress.confirm.tested_files import TestedFile
 from nas_compress.data.dataset import Dataset, Split
 from nas_compress.devices.onnx_session import file_signature
 from nas_compress.errors import RequestError, require_known
@@ -21,7 +23,6 @@ from nas_compress.runs.checks.model_files import TEACHER, digests, model_path, r
 from nas_compress.runs.confirmation import (
     STUDENT,
     Confirmation,
-    Summary,
     read_repetition,
     read_test_figures,
     repetition_folder,
@@ -46,30 +47,6 @@ from nas_compress.values.outcome import Outcome
 from nas_compress.values.point import Point
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repetition:
-    """One planned training of a member's candidate, or of a control, with one seed.
-
-    role: STUDENT or the name of the control. place: folder of the outcome and the file.
-    """
-
-    record: Record
-    role: str
-    seed: int
-    candidate: Candidate
-    place: Path
-
-    @property
-    def label(self) -> str:
-        """The words for progress lines."""
-        return f"trial {self.record.trial}, {self.role}, seed {self.seed}"
-
-    @property
-    def file(self) -> Path:
-        """The model file, in the form of the member's file."""
-        return self.place / Path(self.record.model).name
-
-
 def confirm_run(
     folder: RunFolder,
     members: Sequence[Point],
@@ -80,6 +57,9 @@ def confirm_run(
     reporter: Reporter | None = None,
 ) -> Confirmation:
     """Train each member `seeds` times at the study's full budget, with the seeds after the study's own.
+
+    Members that are exit points of one trial share its trainings. Each training chooses its own thresholds for the
+    stated loss of the member, and is measured with them.
 
     The confirmed metric is the primary one of the task.
     controls: names in CONTROLS to train as well. `no_teacher` is always among them if some training samples have no
@@ -97,9 +77,6 @@ def confirm_run(
         require_known("a control", name, CONTROLS)
     reporter = reporter or Silence()
     records = [trained_record(folder, trial) for trial in dict.fromkeys(int(point.trial) for point in members)]
-    for point in members:
-        if point.exit_point is not None:
-            reporter.say(f"{point.words}: confirmed with the thresholds of the trial itself")
     with folder.locked():
         parts = _gather(folder, records, study, reporter)
         context = make_context(parts, find_teacher(parts, reporter.stage, reporter.say))
@@ -113,10 +90,12 @@ def confirm_run(
             outcomes.append(_train(folder, item, context, reporter))
             reporter.say(f"[{number}/{len(plan)}] {item.label}: {_result(outcomes[-1], metric)}")
         trained = [item for item, outcome in zip(plan, outcomes, strict=True) if outcome.state == "trained"]
-        files = [_measured_file(folder, item) for item in trained]
-        files += [*(model_path(folder, record) for record in records), teacher_path(folder)]
-        test = _test_figures(folder, parts.dataset, files)
-        rows = _rows(records, plan, outcomes, test, folder, metric)
+        for item in trained:
+            _measured_file(folder, item)
+        runs = member_runs(folder, members, records, list(zip(plan, outcomes, strict=True)))
+        files = [file for run in runs for file in run.files]
+        test = _test_figures(folder, parts.dataset, [*files, TestedFile(path=teacher_path(folder))])
+        rows = tuple(run.summary(test, folder.root, metric) for run in runs)
         confirmation = Confirmation(
             rows=rows,
             alike=alike(rows),
@@ -231,19 +210,21 @@ def _result(outcome: Outcome, metric: str) -> str:
     return f"{in_words(outcome.measured.figures, [metric])} (validation)"
 
 
-def _test_figures(folder: RunFolder, dataset: Dataset, files: Sequence[Path]) -> dict[str, float]:
-    """The metric of every file on the test split, by path in the run folder. Known figures are not read again."""
-    found = digests(folder.root, files)
+def _test_figures(folder: RunFolder, dataset: Dataset, files: Sequence[TestedFile]) -> dict[str, float]:
+    """The metric of every file on the test split, by its name. Known figures are not read again."""
+    by_name = {file.name(folder.root): file for file in files}
+    found = {name: file.digest() for name, file in by_name.items()}
     known = read_test_figures(folder)
     missing = [name for name, digest in found.items() if known.get(name, ("", None))[1] not in ("", digest)]
     if missing:
         purpose = f"confirm {folder.spec().name}: {len(missing)} files"
         by_size = {}
         for name in missing:
-            data = dataset.fitting(file_signature(folder.root / name))
-            if data.fingerprint not in by_size:
-                by_size[data.fingerprint] = data.test.reveal(purpose=purpose)
-            known[name] = (_primary(folder.root / name, data.task, by_size[data.fingerprint]), found[name])
+            with by_name[name].opened() as path:
+                data = dataset.fitting(file_signature(path))
+                if data.fingerprint not in by_size:
+                    by_size[data.fingerprint] = data.test.reveal(purpose=purpose)
+                known[name] = (_primary(path, data.task, by_size[data.fingerprint]), found[name])
         write_test_figures(folder, known, purpose)
     return {name: figure for name, (figure, _) in known.items()}
 
@@ -252,35 +233,6 @@ def _primary(file: Path, task: Task, split: Split) -> float:
     """Return the task's primary metric of a file on a split."""
     metrics = measure_metrics(file, task, inputs=to_rows(split.inputs), targets=to_arrays(split.targets))
     return metrics[task.metrics[0]]
-
-
-def _rows(
-    records: Sequence[Record],
-    plan: Sequence[Repetition],
-    outcomes: Sequence[Outcome],
-    test: Mapping[str, float],
-    folder: RunFolder,
-    metric: str,
-) -> tuple[Summary, ...]:
-    """One summary for each member and role."""
-    rows: list[Summary] = []
-    for record in records:
-        for role in dict.fromkeys(item.role for item in plan if item.record is record):
-            pairs = [pair for pair in zip(plan, outcomes, strict=True) if pair[0].record is record]
-            own = [(item, outcome) for item, outcome in pairs if item.role == role]
-            places = [item.file for item, outcome in own if outcome.state == "trained"]
-            rows.append(
-                summarise(
-                    record.trial,
-                    role,
-                    [outcome for _, outcome in own],
-                    [test[place.relative_to(folder.root).as_posix()] for place in places],
-                    metric=metric,
-                    searched=record.outcome.measured if role == STUDENT else None,
-                    test_shipped=test[record.model] if role == STUDENT else None,
-                )
-            )
-    return tuple(rows)
 
 
 def _teacher_figure(folder: RunFolder, metric: str) -> float:

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 from scipy.stats import ttest_ind_from_stats
 
-from nas_compress.runs.confirmation import STUDENT, Summary
+from nas_compress.runs.confirmation import STUDENT, Label, Summary
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured, Outcome
 
@@ -26,11 +26,13 @@ def summarise(
     metric: str,
     searched: Measured | None,
     test_shipped: float | None,
+    exit_point: int | None = None,
 ) -> Summary:
     """Summarise one member in one role over its seeds.
 
     metric: the name of the compared metric. outcomes: one per seed. test: the metric on the test split, one value per
-    trained outcome, in the same order. searched: the figures by which the search chose the member.
+    trained outcome, in the same order. searched: the figures by which the search chose the member. exit_point: of the
+    member, with whose figures the outcomes are given.
     """
     done = [outcome for outcome in outcomes if outcome.state == "trained" and outcome.measured]
     measured = [outcome.measured for outcome in done if outcome.measured]
@@ -48,6 +50,7 @@ def summarise(
         test_mean=fmean(test) if test else None,
         test_std=stdev(test) if len(test) > 1 else None,
         figures=_costs(measured),
+        exit_point=exit_point,
     )
 
 
@@ -60,13 +63,13 @@ def _costs(measured: Sequence[Measured]) -> dict[str, float]:
     return {name: mean if METRICS[name].digits else round(mean) for name, mean in means.items()}
 
 
-def alike(rows: Sequence[Summary]) -> tuple[tuple[int, int], ...]:
+def alike(rows: Sequence[Summary]) -> tuple[tuple[Label, Label], ...]:
     """Pairs of members without a significant difference on the test split.
 
     Welch's test (Welch 1947, doi 10.1093/biomet/34.1-2.28) at LEVEL. Members with a single seed are left out.
     """
     known = [row for row in rows if row.role == STUDENT and row.test_std is not None]
-    return tuple((one.trial, other.trial) for one, other in combinations(known, 2) if _probability(one, other) >= LEVEL)
+    return tuple((one.label, other.label) for one, other in combinations(known, 2) if _probability(one, other) >= LEVEL)
 
 
 def _probability(one: Summary, other: Summary) -> float:

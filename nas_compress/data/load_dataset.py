@@ -24,7 +24,8 @@ from nas_compress.data.scarce_labels import scarce
 from nas_compress.data.several_tasks.parts import TaskChoice
 from nas_compress.data.several_tasks.sources import factory_tasks, image_tasks
 from nas_compress.data.several_tasks.texts import text_tasks
-from nas_compress.data.store.picture_parts import DEFAULT_SIZE, find_folder, folder_of_files, read_pictures
+from nas_compress.data.store.class_folders import find_folder, folder_of_files
+from nas_compress.data.store.picture_parts import DEFAULT_SIZE, read_pictures
 from nas_compress.data.stratified_split import stratified_split
 from nas_compress.data.targets import Kind
 from nas_compress.data.text.parts import TextSettings, text_parts

@@ -11,10 +11,9 @@ from torch import nn
 
 from nas_compress.data.input_statistics import input_normalisation
 from nas_compress.errors import RequestError, describe, refusal
-from nas_compress.files import digest_of_file
 from nas_compress.tasks.mapped import Rows
 from nas_compress.tasks.preparation import declare_preparation, preparation, require_preparation
-from nas_compress.user_code import module_file, user_callable
+from nas_compress.user_code import code_digest, user_callable
 from nas_compress.values.normalisation import Normalisation
 
 MOST_BYTES, LEAST_ROWS = 64_000_000, 256
@@ -31,8 +30,7 @@ def load_preparation(reference: str, *, folder: Path | None, where: str) -> str:
         if not isinstance(module, nn.Module):
             rule = f"preprocess must be a function that returns a torch.nn.Module, but {reference} returned"
             raise refusal(f"{rule} {type(module).__name__}", where)
-        file = module_file(reference, folder=folder)
-    name = f"{reference} {'' if file is None else digest_of_file(file)[:16]}".strip()
+    name = f"{reference} {(code_digest(reference, folder=folder) or '')[:16]}".strip()
     declare_preparation(name, module.eval())
     return name
 

@@ -32,6 +32,7 @@ def scarce(parts: Parts, *, train_samples: int | None, labels: int | None, seed:
     """
     if train_samples is not None:
         parts = with_fewer(parts, train_samples, seed=seed, where=where)
+        parts = replace(parts, task=_of_known_numbers(parts.task, parts.train[1], where))
     if labels is not None:
         parts = keep_labels(parts, labels, seed=seed, where=where)
     if parts.unlabelled is not None:
@@ -96,7 +97,7 @@ def _require_each_class(task: SeveralTasks, targets: Arrays, count: int, where: 
 
 
 def _of_known_numbers(task: Task, targets: Arrays, where: str) -> Task:
-    """Return the task with mean and deviation of the numbers that training samples have, not of hidden ones."""
+    """Return the task with mean and deviation of the numbers that training samples have, not of others."""
     if isinstance(task, SeveralTasks):
         arrays = to_tensors(targets)
         return with_each(
@@ -108,7 +109,7 @@ def _of_known_numbers(task: Task, targets: Arrays, where: str) -> Task:
     known = numbers[~np.isnan(numbers).any(axis=1)]
     if not len(known) or not known.std(axis=0).min() > 0:
         got = f"{len(known)} labels" + " of one number" * bool(len(known))
-        raise refusal(f"labels that are kept must have two different numbers, but got {got}; keep more", where)
+        raise refusal(f"labels that are kept must have two different numbers, but got {got}; keep more samples", where)
     return replace(task, mean=tuple(known.mean(axis=0).tolist()), std=tuple(known.std(axis=0).tolist()))
 
 

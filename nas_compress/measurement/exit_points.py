@@ -16,6 +16,7 @@ from nas_compress.devices.onnx_session import open_session, read_model
 from nas_compress.devices.protocol import Device, Sample
 from nas_compress.export.nested_exits import with_thresholds
 from nas_compress.files import TEMPORARY
+from nas_compress.measurement.confusion import confusion_rows
 from nas_compress.measurement.exit_use import exit_rates
 from nas_compress.measurement.file_latency import in_figures, over_samples, stream_latency
 from nas_compress.measurement.predictions import predict_split
@@ -121,4 +122,5 @@ def _with_metrics(
     rates = exit_rates(outputs.pop(EXIT), len(exits.macs))
     changed = float(np.mean(next(iter(outputs.values())).argmax(axis=1) != whole))
     figures = {**task.measure(outputs, targets), "macs": round(expected(exits.macs, rates))}
-    return replace(point, rates=rates, changed=changed, figures=figures)
+    confusion = confusion_rows(task, outputs, targets)
+    return replace(point, rates=rates, changed=changed, figures=figures, confusion=confusion)

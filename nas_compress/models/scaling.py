@@ -36,6 +36,16 @@ class StandardisedInput(nn.Module):
         return cast(Tensor, self.point((samples.float() - self.mean) * self.factor))
 
 
+class PreparedInput(nn.Sequential):
+    """The user's own module and the first one of the network. The user's is as in evaluation, in training too."""
+
+    def train(self, mode: bool = True) -> PreparedInput:
+        """Change the mode of the network's own module only."""
+        super().train(mode)
+        self[0].eval()
+        return self
+
+
 class OutputScale(nn.Module):
     """Standardised outputs (N, K) to the units of the targets: `y * std + mean`."""
 
@@ -90,7 +100,8 @@ def with_preparation(network: nn.Module, architecture: Architecture) -> None:
     if not isinstance(first, nn.Module):
         raise RequestError(f"preprocess needs a family of images, series or tables, but got {architecture.family!r}")
     device = next(network.parameters()).device
-    network.raw_input = nn.Sequential(preparation(name).to(device), first)
+    network.raw_input = PreparedInput(preparation(name).to(device), first)
+    network.raw_input.train(first.training)
 
 
 def output_scale(architecture: Architecture) -> nn.Module:

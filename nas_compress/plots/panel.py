@@ -31,7 +31,7 @@ class Spreads:
     """
 
     by_trial: Mapping[int, tuple[float, float]]
-    alike: Sequence[tuple[int, int]] = ()
+    alike: Sequence[tuple[int | str, int | str]] = ()
     metric: str = "accuracy"
 
     def __str__(self) -> str:

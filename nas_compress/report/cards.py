@@ -11,7 +11,7 @@ from nas_compress.measurement.confusion import MOST_CLASSES, Counts, read_rows
 from nas_compress.measurement.file_contents import stored_layers
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.inherited import INHERITED, inherited_trials
-from nas_compress.runs.records import Record
+from nas_compress.runs.records import Record, at_exit_point
 from nas_compress.runs.results import byte_steps
 from nas_compress.runs.speed_notes import speed_notes
 from nas_compress.values.device_settings import P95
@@ -31,6 +31,8 @@ MOST_COMPRESSED = 20
 
 def card(folder: RunFolder, record: Record, point: Point, *, coded: bool = True) -> dict[str, Any]:
     """The values of one card: figures, notes, layers, losses, bytes by layer and step, confusion.
+
+    The headline and the confusion are those of the point; the others are those of the trial's own thresholds.
 
     coded: whether to compress an uncompressed file for its last step.
     """
@@ -57,7 +59,7 @@ def card(folder: RunFolder, record: Record, point: Point, *, coded: bool = True)
         "curve": _curve(outcome.curve),
         "stored": _stored(folder, record),
         "steps": byte_steps(folder, record, coded=coded),
-        "confusion": confusion(outcome.measured),
+        "confusion": confusion(at_exit_point(record, point.exit_point).outcome.measured),
     }
 
 

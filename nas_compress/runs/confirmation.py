@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas_compress.errors import DamagedFileError
 from nas_compress.files import read_sealed_json, write_sealed_json
@@ -15,6 +16,12 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import UNREADABLE, damaged, read_with_files
 from nas_compress.values.metrics.table import figures_apart, in_table_order
 from nas_compress.values.outcome import Outcome
+
+Label: TypeAlias = int | str
+"""A member by the number of its trial, with the number of its exit point behind a slash, such as `7/2`."""
+
+AT_POINT = re.compile(r"@\d+$")
+"""End of the name of a file with the thresholds of an exit point, which is not kept."""
 
 STUDENT = "student"
 """The role of a member's own candidate. All other roles are controls."""
@@ -34,6 +41,7 @@ class Summary:
     Both are None for a control.
     figures: means over the repetitions of metrics known before training.
     failed: number of failed repetitions; they count in no mean.
+    exit_point: of the member, None for the thresholds of the trial itself.
     """
 
     trial: int
@@ -48,12 +56,18 @@ class Summary:
     test_mean: float | None
     test_std: float | None
     figures: Mapping[str, float]
+    exit_point: int | None = None
+
+    @property
+    def label(self) -> Label:
+        """The number of the trial, or a text with that of the exit point behind it."""
+        return self.trial if self.exit_point is None else f"{self.trial}/{self.exit_point}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and CSV, the figures next to the other fields."""
         others = asdict(self)
-        figures = others.pop("figures")
-        return {**others, **figures}
+        figures, exit_point = others.pop("figures"), others.pop("exit_point")
+        return {**others, **({} if exit_point is None else {"exit_point": exit_point}), **figures}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Summary:
@@ -71,7 +85,7 @@ class Confirmation:
     """
 
     rows: tuple[Summary, ...]
-    alike: tuple[tuple[int, int], ...]
+    alike: tuple[tuple[Label, Label], ...]
     test_samples: int
     teacher_validation: float
     teacher_test: float
@@ -81,7 +95,9 @@ class Confirmation:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of confirm.csv."""
-        own = [item.name for item in fields(Summary) if item.name != "figures"]
+        own = [item.name for item in fields(Summary) if item.name not in ("figures", "exit_point")]
+        if any(row.exit_point is not None for row in self.rows):
+            own.insert(1, "exit_point")
         figures = in_table_order(name for row in self.rows for name in row.figures)
         return (*own, *figures, *(["conditions"] if self.conditions else []))
 
@@ -101,7 +117,7 @@ class Confirmation:
         return {
             row.trial: (row.validation_mean, row.validation_std)
             for row in self.students
-            if row.validation_mean is not None and row.validation_std is not None
+            if row.validation_mean is not None and row.validation_std is not None and row.exit_point is None
         }
 
 
@@ -184,7 +200,7 @@ def read_confirmation(folder: RunFolder) -> Confirmation | None:
     try:
         values: dict[str, Any] = read_sealed_json(path, required=folder.sealed)
         values["rows"] = tuple(Summary.from_dict(row) for row in values["rows"])
-        values["alike"] = tuple((int(one), int(other)) for one, other in values["alike"])
+        values["alike"] = tuple((_label(one), _label(other)) for one, other in values["alike"])
         confirmation = Confirmation(**values)
         for row in values["rows"]:
             require_numbers(row.to_dict(), texts=("role",))
@@ -194,6 +210,10 @@ def read_confirmation(folder: RunFolder) -> Confirmation | None:
         return confirmation
     except (DamagedFileError, *UNREADABLE) as error:
         raise damaged(path, error, "Restore it from a copy, or remove it and confirm again.") from error
+
+
+def _label(value: Any) -> Label:
+    return str(value) if isinstance(value, str) else int(value)
 
 
 def _test_path(folder: RunFolder) -> Path:
@@ -206,7 +226,7 @@ def _test_values(folder: RunFolder) -> dict[str, Any]:
         values = read_sealed_json(path, required=folder.sealed)
         require_numbers(values["accuracies"])
         values.setdefault("files", {})
-        require_plausible_files(values["files"])
+        require_plausible_files({AT_POINT.sub("", name): digest for name, digest in values["files"].items()})
         return {"reads": list(values["reads"]), "accuracies": values["accuracies"], "files": values["files"]}
     except (DamagedFileError, *UNREADABLE) as error:
         raise damaged(path, error, TEST_REMEDY) from error

@@ -21,7 +21,7 @@ from nas_compress.data.augment.mixing import MIXABLE
 from nas_compress.data.catalogue import DATASETS
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.data.store.picture_parts import find_folder
+from nas_compress.data.store.class_folders import find_folder
 from nas_compress.data.store.pictures import sizes_of
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import SUFFIXES, TextFiles

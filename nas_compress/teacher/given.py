@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from nas_compress.teacher.libraries import (
     hugging_face_description,
     hugging_face_folder,
     hugging_face_module,
+    hugging_face_names,
     hugging_face_weights,
     timm_module,
 )
@@ -126,7 +127,8 @@ def load_given_teacher(
         load_classifier_(module, paths[0].parent, label, pieces=task.signature.inputs[0].pieces)
     else:
         inner = module.network if isinstance(module, RawPictures) else module
-        note = load_weights_(inner, paths, section.weights_key, label)
+        names = None if section.hugging_face is None else partial(hugging_face_names, inner)
+        note = load_weights_(inner, paths, section.weights_key, label, names)
         if note:
             notice(f"{label}: {note}")
     module.eval()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,6 +32,32 @@ PREPROCESSOR = "preprocessor_config.json"
 
 CENTRE = 0.5
 """Mean and standard deviation of pictures from 0 to 1 if nothing names others."""
+
+
+TORCHVISION = "torchvision"
+"""A package that timm imports, and whose compiled part loads next to the torch of its own build only."""
+
+_BOX_OPERATORS: list[torch.library.Library] = []
+"""Declarations by `load_timm`; torch forgets them with their library."""
+
+
+def load_timm() -> ModuleType:
+    """Import timm, next to a torchvision for another torch too; RequestError if timm is missing or broken.
+
+    Networks of timm need none of torchvision's compiled operators, but its import needs their names. They are declared
+    here if torchvision could not load them, and still cannot be called.
+    """
+    try:
+        return optional_package("timm", needed_for="teacher.timm", extra="timm")
+    except RequestError as error:
+        if _BOX_OPERATORS or f"operator {TORCHVISION}::" not in str(error):
+            raise
+    library = torch.library.Library(TORCHVISION, "FRAGMENT")  # type: ignore[no-untyped-call]
+    for name in ("nms", "qnms"):
+        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(schema)  # type: ignore[no-untyped-call]
+    _BOX_OPERATORS.append(library)
+    return optional_package("timm", needed_for="teacher.timm", extra="timm")
 
 
 class RawPictures(nn.Module):
@@ -63,7 +90,7 @@ def timm_module(name: str, task: Task, batch: Batch, label: str) -> nn.Module:
     """
     if ":" in name or "/" in name:  # timm downloads the description of hf-hub:owner/name
         raise RequestError(f"{label}: teacher.timm must be a name in timm itself, such as resnet18, but got {name!r}")
-    timm = optional_package("timm", needed_for="teacher.timm", extra="timm")
+    timm = load_timm()
     samples = next(iter(batch.values()))
     if len(batch) != 1 or samples.ndim != 4:
         raise RequestError(f"{label}: teacher.timm needs pictures (N, C, H, W), but got {_shapes(batch)}")
@@ -152,6 +179,29 @@ def hugging_face_weights(folder: Path, label: str) -> list[Path]:
     raise RequestError(
         f"{label}: teacher.hugging_face must be a folder with {' or '.join(WEIGHT_FILES)}, but {folder} has none"
     )
+
+
+def hugging_face_names(network: nn.Module, checkpoint: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Return the weights of a folder by the names that the installed transformers gives the layers of its network.
+
+    Releases rename layers, and files keep the names of the first. Weights that transformers does not take as they are
+    return unchanged, so that the comparison of names tells the reason.
+    """
+    transformers = optional_package("transformers", needed_for="teacher.hugging_face", extra="hugging_face")
+    config: Any = network.config
+    if not all(isinstance(value, Tensor) for value in checkpoint.values()):
+        return checkpoint
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            loaded, report = getattr(transformers, config.architectures[0]).from_pretrained(
+                None, config=config, state_dict=dict(checkpoint), output_loading_info=True
+            )
+    except Exception:  # transformers raises many types
+        return checkpoint
+    whole = not any(report.get(kind) for kind in ("missing_keys", "mismatched_keys", "error_msgs"))
+    state: Mapping[str, Tensor] = loaded.state_dict()
+    return state if whole else checkpoint
 
 
 def hugging_face_folder(folder: Path, name: str, label: str) -> Path:

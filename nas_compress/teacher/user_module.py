@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from nas_compress.teacher.state_dict import find_state
 from nas_compress.teacher.weights_file import read_checkpoint
 from nas_compress.user_code import user_callable
 from nas_compress.values.signature import TensorSpec
+
+Renaming = Callable[[Mapping[Any, Any]], Mapping[Any, Any]]
+"""Gives the content of a file of weights other names."""
 
 COMPILED = "_orig_mod"
 """Name of the module inside the result of torch.compile."""
@@ -129,14 +132,17 @@ def check_features(module: nn.Module, features: Sequence[str], batch: Batch, tas
             )
 
 
-def load_weights_(module: nn.Module, paths: Sequence[Path], key: str | None, label: str) -> str:
+def load_weights_(
+    module: nn.Module, paths: Sequence[Path], key: str | None, label: str, names: Renaming | None = None
+) -> str:
     """Load the weights of a file, or of its parts, into the module; return a note about changed names, if any.
 
-    key: of the state dict in the file, None for a search.
+    key: of the state dict in the file, None for a search. names: gives the content of the files the module's names.
     """
     own = module.state_dict()
     wanted = {name: tuple(value.shape) for name, value in own.items() if isinstance(value, Tensor)}
     checkpoint = {name: value for path in paths for name, value in read_checkpoint(path, label).items()}
+    checkpoint = checkpoint if names is None else dict(names(checkpoint))
     path = paths[0]
     found = find_state(checkpoint, wanted, key=key, name=path.name, label=label)
     extra = own.keys() - wanted.keys()

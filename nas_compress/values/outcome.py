@@ -136,7 +136,7 @@ class Measured:
             figures={**shared, **point.figures},
             agreement=None,
             max_difference=None,
-            confusion=(),
+            confusion=point.confusion,
             device_spreads={},
             noisy_devices=(),
             device_agreements={},

@@ -1,13 +1,13 @@
-"""Exits of one trained network against networks without exits, on Fashion-MNIST.
+"""Exits of one trained network against networks without exits, on Fashion-MNIST or news of AG's corpus.
 
-    python studies/early-exit/compare.py --seed 0 --out /tmp/early-exit      # and seeds 1 and 2
-    python studies/early-exit/compare.py --table --out /tmp/early-exit       # compare.csv and compare.png in the study
+    python studies/early-exit/compare.py --data fashion-mnist --seed 0 --out /tmp/early-exit    # and seeds 1 and 2
+    python studies/early-exit/compare.py --data fashion-mnist --table --out /tmp/early-exit
 
-A seed trains a residual network of two blocks in each stage and smaller ones. Exits behind the first two stages are
-fitted to the frozen large network, once with cross-entropy and once with hinge loss, and to one trained jointly with
-its exits. The validation split chooses the thresholds for each stated loss, and accuracy is that on the test split.
-Latencies are those of the files over 256 validation samples, one by one; networks without exits are timed on the same
-samples. Weights are kept below --out.
+A seed trains a large network and smaller ones (`settings.py`). Exits are fitted to the frozen large network with
+cross-entropy, hinge loss or the answers of its end, and to one trained jointly with its exits. The validation split
+chooses the thresholds for each stated loss, and accuracy is that on the test split. Latencies are those of the files
+over 256 validation samples, one by one; networks without exits are timed on the same samples. Weights are kept below
+--out. `--table` writes a CSV file and a picture into the study.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from settings import FITS, SETTINGS, Fit, Setting
 from torch import nn
 
-from nas_compress.config.schema import DataSection, StudySpec, TrainingSection
+from nas_compress.config.schema import StudySpec
 from nas_compress.config.study_file import StudyFile
-from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Split
 from nas_compress.devices.onnx_session import read_content, read_model
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
+from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.export.nested_exits import with_thresholds
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.exit_use import LOSSES, exit_rates
@@ -43,23 +44,18 @@ from nas_compress.models.exits.thresholds import choose_thresholds
 from nas_compress.models.macs import count_macs
 from nas_compress.search.setup import comparison_context
 from nas_compress.search.study_data import study_dataset
-from nas_compress.tasks.batch import to_arrays, to_rows
+from nas_compress.tasks.batch import one_sample, timed_sizes, to_arrays, to_rows
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.shape import new_student
 from nas_compress.trial.train_student import teach
-from nas_compress.values.candidate import Candidate, Exits
+from nas_compress.values.candidate import Exits
 
-SAMPLES, EPOCHS = 6_000, 4
-NETWORKS = {"2 blocks": ((2, 2, 2), 1.0), "1 block": ((1, 1, 1), 1.0), "1 block, half as wide": ((1, 1, 1), 0.5)}
-LARGE = "2 blocks"
-PLACES = ("stage0", "stage1")
-FITS = {
-    "frozen": ("max_probability", "entropy", "margin"),
-    "frozen, hinge": ("hinge",),
-    "joint": ("max_probability",),
-}
 HERE = Path(__file__).parent
+TIMED_S = 2.0
+"""Longest timing of a file on a busy machine."""
+
+COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#009E73")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,6 +64,7 @@ class Seed:
 
     number: int
     out: Path
+    setting: Setting
     context: TrialContext
     test: Split
     rows: list[dict[str, object]] = field(default_factory=list)
@@ -76,33 +73,26 @@ class Seed:
         """Add a row and write all of them."""
         self.rows.append({"seed": self.number, **row})
         print(self.rows[-1], flush=True)
-        names = list(dict.fromkeys(name for each in self.rows for name in each))
-        with (self.out / f"seed-{self.number}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_rows(self.out / f"seed-{self.number}.csv", self.rows)
 
     def network(self, name: str, *, joint: bool = False) -> nn.Module:
         """Return a trained network, from its weights if they are there. joint: it learns together with its exits."""
-        depths, width = NETWORKS[name]
-        exits = Exits(after=PLACES, training="joint") if joint else None
-        candidate = Candidate(
-            family="resnet", depths=depths, width_multiplier=width, stem_stride=2, round_to=8, exits=exits
-        )
+        exits = Exits(after=self.setting.places, training="joint") if joint else None
+        candidate = replace(self.setting.networks[name], exits=exits)
         checked = candidate_rules(self.context, seed=self.number).require(candidate)
         student = new_student(candidate, checked.architecture, self.context.teacher, seed=self.number)
-        words = name.replace(", ", "-").replace(" ", "-") + "-joint" * joint
-        file = self.out / f"{words}-{self.number}.pt"
+        words = "-".join(name.replace(",", "").replace("/", " ").split()) + "-joint" * joint
+        file, epochs = self.out / f"{words}-{self.number}.pt", self.setting.training.epochs
         if not file.is_file():
-            teach(candidate, [student], self.context, layer_bits={}, epochs=EPOCHS, seed=self.number, watch=Stopwatch())
+            teach(candidate, [student], self.context, layer_bits={}, epochs=epochs, seed=self.number, watch=Stopwatch())
             torch.save(student.cpu().state_dict(), file)
         student.load_state_dict(torch.load(file))
         return student.cpu().eval()
 
     def timed(self, file: Path) -> dict[str, object]:
         """Return the latencies of a file over the samples."""
-        samples = stream_of(self.context.dataset.validation.inputs)
-        device = self.context.target
+        validation, device = self.context.dataset.validation, self.context.target
+        samples = stream_of(validation.inputs, validation.tokens)
         found = device.stream(file, samples, patient=True) if isinstance(device, OnnxruntimeCpu) else None
         if found is None:
             raise TypeError("the device must time samples")
@@ -113,108 +103,123 @@ class Seed:
 def main() -> None:
     """Run one seed, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=list(SETTINGS), required=True)
     parser.add_argument("--seed", type=int, action="append", default=[])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    out = given.out / given.data
+    out.mkdir(parents=True, exist_ok=True)
     for seed in given.seed:
-        run(seed, given.out)
+        run(seed, SETTINGS[given.data], out)
     if given.table:
-        table(given.out)
+        table(given.data, out)
 
 
-def run(seed: int, out: Path) -> None:
+def run(seed: int, setting: Setting, out: Path) -> None:
     """Train and measure one seed."""
     torch.set_num_threads(1)
-    data = DataSection(name="fashion-mnist", train_samples=SAMPLES)
-    teacher = TeacherSection(family="resnet", widths=(16, 32, 64), depths=(1, 1, 1), epochs=1, learning_rate=0.01)
-    spec = StudySpec(name="early-exit", space="early_exit", data=data, teacher=teacher)
+    spec = StudySpec(name="early-exit", space="early_exit", data=setting.data, teacher=setting.teacher)
     dataset = study_dataset(StudyFile(spec=spec, folder=out, label="early-exit"))
-    training = TrainingSection(epochs=EPOCHS, batch_size=64, learning_rate=0.01)
-    context = comparison_context(dataset, spec.teacher, training, folder=out, target=OnnxruntimeCpu())
-    one = Seed(number=seed, out=out, context=context, test=dataset.test.reveal(purpose="studies/early-exit"))
+    device = OnnxruntimeCpu(LatencyMeter(time_limit_s=TIMED_S))
+    context = comparison_context(dataset, spec.teacher, setting.training, folder=out, target=device)
+    test = dataset.test.reveal(purpose="studies/early-exit")
+    one = Seed(number=seed, out=out, setting=setting, context=context, test=test)
     task, file = dataset.task, out / f"network-{seed}.onnx"
-    for name in NETWORKS:
+    for name in setting.networks:
         network = one.network(name)
         export_onnx(network, task.signature, file)
         found = [
             measure_metrics(file, task, inputs=to_rows(split.inputs), targets=to_arrays(split.targets))["accuracy"]
             for split in (dataset.validation, one.test)
         ]
-        macs = count_macs(network, dataset.validation.first(1).inputs)
+        macs = count_macs(network, one_sample(dataset.validation.inputs, task.signature.inputs))
         one.keep(network=name, validation=found[0], test=found[1], **one.timed(file), macs=macs)
-    for fit, confidences in FITS.items():
-        large = one.network(LARGE, joint=fit == "joint")
-        exits = Exits(after=PLACES, confidence=confidences[0])
+    for name, fit in FITS.items():
+        large = one.network(setting.large, joint=fit.joint)
+        exits = Exits(after=setting.places, confidence=fit.confidences[0], target=fit.target)
         network = EarlyExits(large, exits, sample=dataset.validation.inputs["input"][:2]).eval()
-        fit_exits_(network, large, dataset.train.inputs["input"], task.labels(dataset.train.targets))
-        measure_exits(one, network, fit, confidences)
+        labels, padded = task.labels(dataset.train.targets), bool(dataset.train.tokens)
+        fit_exits_(network, large, dataset.train.inputs["input"], labels, padded=padded)
+        measure_exits(one, network, name, fit)
 
 
-def measure_exits(one: Seed, network: EarlyExits, fit: str, confidences: Sequence[str]) -> None:
+def measure_exits(one: Seed, network: EarlyExits, name: str, fit: Fit) -> None:
     """Add a row for each confidence and each stated loss."""
     dataset, file = one.context.dataset, one.out / f"exits-{one.number}.onnx"
-    task = dataset.task
+    task, validation = dataset.task, dataset.validation
     splits = {
-        name: (exit_answers(network, split.inputs["input"]), task.labels(split.targets).numpy())
-        for name, split in (("validation", dataset.validation), ("test", one.test))
+        part: (
+            exit_answers(network, split.inputs["input"], padded=bool(split.tokens)),
+            task.labels(split.targets).numpy(),
+        )
+        for part, split in (("validation", validation), ("test", one.test))
     }
-    for confidence in confidences:
-        network.exits = Exits(after=PLACES, confidence=confidence)
+    for confidence in fit.confidences:
+        network.exits = replace(network.exits, confidence=confidence)
         export_onnx(network, exit_signature(task.signature), file)
-        macs = count_exit_macs(read_content(file), to_arrays(dataset.validation.first(1).inputs))
-        latency = measure_latency(file, one.context.target, sizes={}, patient=True)
+        specs, timed = task.signature.inputs, confidence == fit.confidences[0]
+        macs = count_exit_macs(read_content(file), to_arrays(one_sample(validation.inputs, specs)))
+        costs: dict[str, object] = {}
+        exits_ms: tuple[float, ...] = ()
+        if timed:
+            sizes = timed_sizes(validation.inputs, specs)
+            exits_ms = measure_latency(file, one.context.target, sizes=sizes, patient=True).exits_ms  # type: ignore[attr-defined]
+            costs = {"exits_us": " ".join(f"{1e3 * each:.1f}" for each in exits_ms)}
         sure, right = {}, {}
-        for name, (answers, labels) in splits.items():
-            sure[name] = [each.numpy() for each in network.confidences(answers[:-1])]
-            right[name] = [each.numpy().argmax(axis=1) == labels for each in answers]
+        for part, (answers, labels) in splits.items():
+            sure[part] = [each.numpy() for each in network.confidences(answers[:-1])]
+            right[part] = [each.numpy().argmax(axis=1) == labels for each in answers]
         for loss in LOSSES:
             chosen = choose_thresholds(sure["validation"], right["validation"], macs, accuracy_loss=loss)
             stops = [each >= limit for each, limit in zip(sure["test"], chosen.thresholds, strict=True)]
             taken = np.argmax([*stops, np.ones(len(one.test), dtype=bool)], axis=0)
             hits = np.array(right["test"])[taken, np.arange(len(one.test))]
-            point = one.out / f"point-{one.number}.onnx"
-            point.write_bytes(with_thresholds(read_model(file), chosen.thresholds).SerializeToString())
+            if timed:
+                point = one.out / f"point-{one.number}.onnx"
+                point.write_bytes(with_thresholds(read_model(file), chosen.thresholds).SerializeToString())
+                costs |= {**one.timed(point), "forecast_us": 1e3 * float(np.dot(exits_ms, chosen.rates))}
             one.keep(
-                network=LARGE,
-                exits=fit,
+                network=one.setting.large,
+                exits=name,
                 confidence=confidence,
                 may_lose=loss,
                 validation=chosen.accuracy,
                 test=float(hits.mean()),
-                **one.timed(point),
+                **costs,
                 macs=float(np.dot(macs, chosen.rates)),
-                forecast_us=1e3 * float(np.dot(latency.exits_ms, chosen.rates)),
-                exits_us=" ".join(f"{1e3 * each:.1f}" for each in latency.exits_ms),
                 rates=" ".join(f"{rate:.3f}" for rate in exit_rates(taken, len(macs))),
-                exit_accuracies=" ".join(f"{each.mean():.4f}" for each in right["validation"]),
+                exit_accuracies=" ".join(f"{each.mean():.4f}" for each in right["test"]),
             )
 
 
-def table(out: Path) -> None:
-    """Write compare.csv with all seeds, and compare.png with the curves of the exits and the other networks."""
-    rows = [row for path in sorted(out.glob("seed-*.csv")) for row in csv.DictReader(path.open())]
+def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Write rows with the columns of all of them."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with (HERE / "compare.csv").open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def table(data: str, out: Path) -> None:
+    """Write the rows of all seeds, and a picture with the curves of the exits and the other networks."""
+    rows = [row for path in sorted(out.glob("seed-*.csv")) for row in csv.DictReader(path.open())]
+    write_rows(HERE / f"{data}.csv", [dict(row) for row in rows])
     seeds = sorted({row["seed"] for row in rows})
     figure, axes = plt.subplots(1, len(seeds), figsize=(5 * len(seeds), 4), sharey=True, squeeze=False)
     for panel, seed in zip(axes[0], seeds, strict=True):
         own = [row for row in rows if row["seed"] == seed]
-        static = [row for row in own if not row.get("exits")]
-        draw(panel, static, "s", "black", "without exits")
-        for fit, colour in zip(FITS, ("#0072B2", "#D55E00", "#009E73"), strict=True):
-            shown = [row for row in own if row.get("exits") == fit and row["confidence"] == FITS[fit][0]]
+        draw(panel, [row for row in own if not row.get("exits")], "s", "black", "without exits")
+        for (fit, each), colour in zip(FITS.items(), COLOURS, strict=True):
+            shown = [row for row in own if row.get("exits") == fit and row["confidence"] == each.confidences[0]]
             draw(panel, shown, "o", colour, f"exits, {fit}")
         panel.set_title(f"seed {seed}")
         panel.set_xlabel("mean latency (us), bar to p95")
     axes[0][0].set_ylabel("test accuracy (%)")
     axes[0][0].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(HERE / "compare.png", dpi=110, metadata={"Software": None})
+    figure.savefig(HERE / f"{data}.png", dpi=110, metadata={"Software": None})
 
 
 def draw(panel: plt.Axes, rows: Sequence[dict[str, str]], mark: str, colour: str, label: str) -> None:

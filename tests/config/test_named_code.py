@@ -12,7 +12,8 @@ from nas_compress.config.named_code import named_code
 from nas_compress.config.schema import DataSection, StudySpec
 from nas_compress.config.study_file import StudyFile
 from nas_compress.config.teacher_section import TeacherSection
-from nas_compress.user_code import module_file, user_callable
+from nas_compress.files import digest_of_file
+from nas_compress.user_code import code_digest, module_file, user_callable
 from nas_compress.values.candidate import Candidate
 
 TRAP = "raise AssertionError('imported')"
@@ -95,3 +96,35 @@ def test_a_file_named_as_a_library_in_the_working_folder_does_not_unload_the_lib
     with user_callable("numpy:zeros", folder=own, where="") as function:
         assert function is before.zeros
     assert sys.modules["numpy"] is before
+
+
+def test_the_digest_follows_the_modules_in_the_same_place(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    texts = {
+        "lone.py": "import os, numpy\n",
+        "near.py": "def load():\n    from parts import of\n",
+        "parts/__init__.py": "from . import of\n",
+        "parts/of.py": "import numpy as np\nfrom .deep import VALUE\n",
+        "parts/deep.py": "VALUE = 1\nimport near\n",
+        "other.py": "VALUE = 1\n",
+        "broken.py": "def (",
+    }
+    for name, text in texts.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+
+    def digests() -> dict[str, str | None]:
+        return {name: code_digest(f"{name}:load", folder=home) for name in ("lone", "near", "parts.of", "broken")}
+
+    before = digests()
+    assert before["lone"] == digest_of_file(home / "lone.py"), "a module alone keeps the digest of earlier versions"
+    assert before["broken"] == digest_of_file(home / "broken.py")
+    (home / "other.py").write_text("VALUE = 2\n")
+    assert digests() == before, "nothing imports it"
+    (home / "parts" / "deep.py").write_text("VALUE = 2\nimport near\n")
+    after = digests()
+    assert {name for name, digest in after.items() if digest != before[name]} == {"near", "parts.of"}
+    assert code_digest("missing:load", folder=home) is None
+    home.rename(tmp_path / "moved")
+    moved = {name: code_digest(f"{name}:load", folder=tmp_path / "moved") for name in after}
+    assert moved == after, "the place of the folder does not matter"

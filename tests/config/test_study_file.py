@@ -32,6 +32,13 @@ def refused(study: str | Path) -> str:
 
 
 MISTAKES = {
+    # keys of several types
+    GOOD + '[training]\nclass_weight = "balance"': (
+        "training.class_weight: input should be 'balanced' or a valid array or an object, but got "
+        "training.class_weight='balance'"
+    ),
+    GOOD.replace("[data]", "[data]\nvocabulary = 1.5"): "data.vocabulary: input should be a valid integer",
+    GOOD + '[training]\nclass_weight = [1, "a"]': "training.class_weight.1: input should be a valid number, but got",
     # unknown keys, at each level
     'nme = "x"\n' + GOOD: "every key must be known, but got nme; did you mean 'name'?",
     GOOD + 'nam = "x"': "every key must be known, but got data.nam; did you mean 'name'?",

@@ -157,5 +157,29 @@ def test_what_the_module_may_not_do(name: str, words: str, place: Path) -> None:
     assert words in str(caught.value) and "data.preprocess" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_it_is_as_in_evaluation_while_the_network_trains(place: Path) -> None:
+    (place / "my_prep.py").write_text(
+        CODE.replace("return Log(2.0)", "return nn.Sequential(Log(2.0), nn.Dropout(0.5))")
+    )
+    data = load(place, "table")
+    network = build_student(shape_of(data, "mlp")).train()
+    raw = data.train.inputs["input"]
+    first = network.raw_input[0]  # type: ignore[index, union-attr]
+    torch.testing.assert_close(first(raw), 2 * torch.log(raw + 1))
+    assert network.training and not any(module.training for module in first.modules())
+
+
+def test_a_module_that_it_imports_is_part_of_the_identity(place: Path) -> None:
+    (place / "my_prep.py").write_text(f"from my_scale import SCALE\n{CODE.replace('Log(2.0)', 'Log(SCALE)')}")
+    found = []
+    for scale in ("2.0", "3.0", "2.0"):
+        (place / "my_scale.py").write_text(f"SCALE = {scale}\n")
+        for name in ("my_prep", "my_scale"):
+            sys.modules.pop(name, None)
+        found.append(load(place, "table").fingerprint)
+    sys.modules.pop("my_scale", None)
+    assert found[0] == found[2] != found[1]
+
+
 def test_a_section_without_it_keeps_its_form() -> None:
     assert "preprocess" not in DataSection(name="digits").model_dump()

@@ -76,6 +76,16 @@ def test_numbers_without_a_label_are_nan() -> None:
     assert kept.train[1]["targets"][known.numpy()].tolist() == split[1]["targets"][known.numpy()].tolist()
 
 
+def test_a_subset_gives_its_own_mean_and_deviation() -> None:
+    one = Regression(inputs=(TensorSpec(name="input", dtype="float32", shape=("N", 2)),), mean=(2.5,), std=(1.7,))
+    split = ({"input": np.ones((6, 2), dtype=np.float32)}, {"targets": np.arange(6, dtype=np.float32)[:, None]})
+    parts = Parts(name="numbers", task=one, train=split, validation=split, test=split, numeric=())
+    fewer = scarce(parts, train_samples=3, labels=None, seed=0, where=WHERE)
+    numbers = fewer.train[1]["targets"].astype(np.float64)
+    assert len(numbers) == 3 and fewer.task.output_normalisation["values"].mean == (numbers.mean(),)
+    assert fewer.task.output_normalisation["values"].std == (numbers.std(),)
+
+
 def test_mean_and_deviation_are_those_of_the_numbers_that_are_kept() -> None:
     one = Regression(inputs=(TensorSpec(name="input", dtype="float32", shape=("N", 2)),), mean=(2.5,), std=(1.7,))
     inputs = {"input": np.ones((6, 2), dtype=np.float32)}

@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 
 from nas_compress.confirm.measured_again import measure_files_again
+from nas_compress.confirm.run import confirm_run
 from nas_compress.report.page import report_page
 from nas_compress.runs.bundle import export_bundle
 from nas_compress.runs.checks.verify import verify_files
+from nas_compress.runs.confirmation import read_confirmation, read_test_figures
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_record, write_record
 from nas_compress.runs.results import read_front
 from nas_compress.search.measure import measure
 from nas_compress.search.run import run_study
 from nas_compress.values.exits.figures import OperatingPoint, expected
+from nas_compress.values.point import Point
 from running import Command, command_in, own_cache, quick_and_apart, write_study
 
 SPACE = '''"""One network with exits at two places, and without."""
@@ -138,6 +141,30 @@ def test_exit_points_are_on_the_front_and_ship_their_thresholds(
     assert "Early exits</h3>" in page
     assert f'"{trial}/5"' in page
     assert f"<summary>Trial {trial}, exit point 5" in page
+    card = page.split(f"<summary>Trial {trial}, exit point 5")[1].split("</details>")[0]
+    assert "(2 of 3 right)" in card, "the confusion matrix is that of the point"
+
+
+def test_members_at_exit_points_of_one_trial_are_confirmed_with_their_own_thresholds(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "run", tmp_path / "run")
+    folder = RunFolder(root=tmp_path / "run")
+    trial = trial_with_exits(folder)
+    with_a_point_that_never_exits(folder, trial)
+    points = [Point(trial=trial, figures={}), Point(trial=trial, figures={}, exit_point=5)]
+    with quick_and_apart():
+        found = confirm_run(folder, points, seeds=1)
+    assert [(row.trial, row.exit_point, row.seeds) for row in found.rows] == [(trial, None, 1), (trial, 5, 1)]
+    own, never = found.rows
+    assert found == read_confirmation(folder)
+    assert "exit_point" in found.columns and never.label == f"{trial}/5"
+    assert never.validation_search == 1.0
+    assert len(list((folder.root / "confirm" / str(trial)).iterdir())) == 1, "one training for both"
+    tested = read_test_figures(folder)
+    model = f"trials/{trial}/model.onnx"
+    assert tested[model][1] != tested[f"{model}@5"][1]
+    assert (own.test_shipped, never.test_shipped) == (tested[model][0], tested[f"{model}@5"][0])
+    assert not [line for line in verify_files(folder).problems if "confirm" in line]
+    assert f"<td>{trial}/5</td>" in report_page(folder)
 
 
 def with_a_point_that_never_exits(folder: RunFolder, trial: int) -> OperatingPoint:
@@ -147,8 +174,9 @@ def with_a_point_that_never_exits(folder: RunFolder, trial: int) -> OperatingPoi
     measured = record.outcome.measured
     assert measured is not None
     assert measured.exits is not None
+    rows = ("1 1", "0 1")
     figures = {"accuracy": 1.0, "macs": 9, "latency_ms": 1e-3, "latency_p95_ms": 2e-3}
-    never = replace(measured.exits.points[0], thresholds=(None,), rates=(0.0, 1.0), figures=figures)
+    never = replace(measured.exits.points[0], thresholds=(None,), rates=(0.0, 1.0), figures=figures, confusion=rows)
     exits = replace(measured.exits, points=(*measured.exits.points, never))
     write_record(folder, replace(record, outcome=replace(record.outcome, measured=replace(measured, exits=exits))))
     return never

@@ -14,7 +14,7 @@ from nas_compress.callbacks import Notice, Progress
 from nas_compress.data.assemble import Parts, Samples, subset
 from nas_compress.data.audio.wave_files import SOUNDS, SoundSource, header, part_of_name
 from nas_compress.data.augment.protocol import NoAugmentation
-from nas_compress.data.store.picture_parts import ClassFolders, divided, require_samples, stored_splits
+from nas_compress.data.store.class_folders import ClassFolders, divided, require_samples, stored_splits
 from nas_compress.data.stratified_split import validation_and_train_of_groups
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.classification import LABEL, Classification

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from nas_compress.errors import describe, refusal
-from nas_compress.files import digest_of_file
 from nas_compress.tasks.batch import Batch, device_of, rows
-from nas_compress.user_code import module_file, user_callable
+from nas_compress.user_code import code_digest, user_callable
 
 BLOCK = 32
 """Samples of a call at most."""
@@ -26,7 +25,8 @@ class UserFunction:
     several inputs, with a seeded torch.Generator on their device. It returns the same with other values. A transform
     of torchvision gets one sample (C, H, W) of one input at a time, under a seed of torch's global generator.
 
-    of_samples: True for a transform of torchvision. digest: of the module's file. where: file and key, for errors.
+    of_samples: True for a transform of torchvision. digest: of the module's code, see `code_digest`.
+    where: file and key, for errors.
     """
 
     reference: str
@@ -113,12 +113,11 @@ def load_user_function(reference: str, *, folder: Path | None, where: str) -> Us
         if isinstance(function, type):
             rule = "augment must be a function of (batch, generator) or a transform of torchvision"
             raise refusal(f"{rule}, but {reference} is a class; name an object of it", where)
-        file = module_file(reference, folder=folder)
         return UserFunction(
             reference=reference,
             function=function,
             of_samples=is_of_torchvision(function),
-            digest="" if file is None else digest_of_file(file)[:16],
+            digest=(code_digest(reference, folder=folder) or "")[:16],
             where=where,
         )
 

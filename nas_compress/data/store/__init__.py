@@ -8,5 +8,6 @@ layout      files of a store; found and checked before use
 identity    name of a store: what a data set of the user holds and names on disk
 byte_values floats in steps of 1/255, stored as bytes
 pictures    pictures in a folder for each class, found and decoded
-picture_parts   splits of a folder of pictures
+class_folders   splits of a folder with a folder for each class
+picture_parts   a folder of pictures as parts of a data set
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import inf, isfinite
 from typing import Any, get_args
 
@@ -94,12 +94,16 @@ def require_plausible_figures(measured: Measured) -> None:
         _number(f"device_agreements.{device}", share, 0, 1)
     for device in measured.noisy_devices:
         _require(isinstance(device, str), "noisy_devices must have names of devices", device)
-    for row in measured.confusion:
-        _require(isinstance(row, str), "confusion must have rows of text", row)
+    _require_rows(measured.confusion)
     if measured.exits is not None:
         _require_plausible_exits(measured.exits)
     for name, size in _mapping("steps", measured.steps).items():
         _whole(f"steps.{name}", size)
+
+
+def _require_rows(confusion: Sequence[object]) -> None:
+    for row in confusion:
+        _require(isinstance(row, str), "confusion must have rows of text", row)
 
 
 def _require_plausible_exits(exits: ExitFigures) -> None:
@@ -121,6 +125,7 @@ def _require_plausible_exits(exits: ExitFigures) -> None:
             _number(f"exits.points.figures.{name}", value)
             if name in METRICS:
                 METRICS[name].require(value)
+        _require_rows(point.confusion)
         _require(len(point.rates) == count, "exits.points must have a rate per exit", point.rates)
         _require(len(point.thresholds) == count - 1, "exits.points must have a threshold per exit", point.thresholds)
         for threshold in point.thresholds:

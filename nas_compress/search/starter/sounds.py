@@ -6,7 +6,7 @@ import math
 
 from nas_compress.data.audio.parts import DEFAULT_BANDS, SoundSettings
 from nas_compress.data.audio.wave_files import SOUNDS, header
-from nas_compress.data.store.picture_parts import find_folder
+from nas_compress.data.store.class_folders import find_folder
 from nas_compress.search.starter.templates import OF_SOUNDS, OF_SPEAKERS
 
 PROBED = 500

@@ -20,7 +20,8 @@ class OperatingPoint:
     accuracy_loss: stated loss. thresholds: one per exit, None for no exit. accuracy: by the torch module, on which the
     thresholds were chosen. rates: fraction of the samples per exit, in the file if it was measured, else in the module.
     latency_ms: forecast, the rates times the latency of each exit. changed, stream_ms: see `ExitFigures`. figures: of
-    the file with these thresholds, by the names of metrics; empty if they were not measured.
+    the file with these thresholds, by the names of metrics; empty if they were not measured. confusion: its answers by
+    label, see `measurement.confusion`.
     """
 
     accuracy_loss: float
@@ -31,6 +32,7 @@ class OperatingPoint:
     changed: float | None = None
     stream_ms: tuple[float, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict, hash=False)
+    confusion: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
