@@ -20,6 +20,7 @@ from nas_compress.config.pretrained import with_pretrained_shape
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.section import Section
 from nas_compress.config.shipped import shipped_names, shipped_path
+from nas_compress.config.task_section import TaskSection
 from nas_compress.config.toml_file import read_toml, require_plain
 from nas_compress.errors import RequestError, describe, first_line, nearest, printable
 from nas_compress.files import read_json
@@ -160,6 +161,8 @@ def _keys_beside(place: list[str]) -> list[str]:
         inner = field.annotation if field else None
         if part == "device" and len(place) > 1:
             return DeviceSection.key_names()
+        if part == "tasks" and len(place) > 1:
+            return TaskSection.key_names()
         if not (isinstance(inner, type) and issubclass(inner, Section)):
             return [name for kind in (BudgetSection, MetricSection) for name in kind.key_names()]
         section = inner

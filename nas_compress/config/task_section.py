@@ -16,16 +16,22 @@ class TaskSection(Section):
     metric: its primary metric, such as `accuracy`; figures are called `accuracy@NAME`.
     labels: name of its labels in the data, by default NAME: a key of the mapping that a function returns in place of
     labels, or `label`, `parity` or `ink` of built-in images.
-    text, text_column: files of texts of its own, as in `[data]`; all tasks have one vocabulary. `labels` is then the
-    column of the labels.
+    text, text_column: files of texts of its own and their columns, as in `[data]`; all tasks have one vocabulary.
+    `labels` is then the column of the labels.
     kind: of the labels, by default the one that follows from them.
     """
 
     metric: str = Field(min_length=1)
     labels: str | None = None
     text: str | None = None
-    text_column: str | None = None
+    text_column: str | int | tuple[str | int, ...] | None = None
     kind: Literal["classification", "multi_label", "regression"] | None = None
+
+    @property
+    def text_columns(self) -> tuple[str | int, ...]:
+        """Columns of the text in its own files."""
+        given = "text" if self.text_column is None else self.text_column
+        return given if isinstance(given, tuple) else (given,)
 
 
 def _own_names(sections: Mapping[str, TaskSection]) -> Mapping[str, TaskSection]:

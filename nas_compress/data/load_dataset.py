@@ -107,7 +107,10 @@ def load_dataset(
         got = f"{name=}, {factory=}, {pictures=} and {texts=}"
         raise refusal(f"exactly one of name, factory, pictures and texts must be given, but got {got}", where)
     if tasks and (pictures is not None or name in TEXT_READERS):
-        raise refusal("several tasks need named labels, of images that ship, of texts or of a function", where)
+        also = '; for SST-2 use text = "sst2" and text_column = "sentence"' if name in TEXT_READERS else ""
+        got = f"name = {name!r}" if name in TEXT_READERS else "a folder, whose names are the only labels"
+        rule = "several tasks need named labels, of images that ship, of files of texts or of a function"
+        raise refusal(f"{rule}, but got {got}{also}", where)
     if seed < 0:
         raise refusal(f"seed >= 0 must hold, but got seed={seed}", where)
     more = () if unlabelled is None else read_unlabelled(unlabelled.path, unlabelled.text, base=folder, where=where)
@@ -124,10 +127,17 @@ def load_dataset(
             parts = image_tasks(parts, tasks, where=where) if tasks else parts
     elif texts is not None:
         augmentation = _no_augmentation(shift, flip, where)
-        if tasks and more:
-            raise refusal("unlabelled texts need one task, but got several; leave them out", where)
         if tasks:
-            parts = text_tasks(texts, tasks, settings=settings, base=folder, seed=seed, where=where, notice=notice)
+            parts = text_tasks(
+                texts,
+                tasks,
+                settings=settings,
+                unlabelled=more,
+                base=folder,
+                seed=seed,
+                where=where,
+                notice=notice,
+            )
         else:
             parts = text_parts(
                 name=texts.path,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_compress.data.assemble import Parts, strata, with_fewer
+from nas_compress.data.assemble import Parts, Samples, strata, with_fewer
 from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import refusal
 from nas_compress.tasks.batch import Arrays, InputRows, to_arrays, to_tensors
@@ -43,10 +43,14 @@ def scarce(parts: Parts, *, train_samples: int | None, labels: int | None, seed:
 def keep_labels(parts: Parts, count: int, *, seed: int, where: str) -> Parts:
     """Return the parts with the labels of `count` training samples; the other samples stay without a label.
 
-    The choice is stratified by class and drawn from `seed`.
+    The choice is stratified by class, of several tasks by that with the most classes, and drawn from `seed`.
     RequestError for more labels than samples, fewer than two of a class, or a task of the user.
     """
-    labels = strata(parts.task, parts.train)
+    labels = (
+        _strata_of_tasks(parts.task, parts.train)
+        if isinstance(parts.task, SeveralTasks)
+        else strata(parts.task, parts.train)
+    )
     classes, members = np.unique(labels, return_counts=True)
     key = where.rpartition("data.")[0] + "data.labels" if where else ""
     if parts.task.classes is not None and members.min() < LEAST_LABELS:
@@ -61,8 +65,35 @@ def keep_labels(parts: Parts, count: int, *, seed: int, where: str) -> Parts:
     hidden = {name: without_labels(values, len(values)) for name, values in targets.items()}
     for name, values in targets.items():
         hidden[name][kept] = values[kept]
+    if isinstance(parts.task, SeveralTasks):
+        _require_each_class(parts.task, hidden, count, key)
     task = _of_known_numbers(lacking_labels(parts.task, key), hidden, key)
     return replace(parts, task=task, train=(inputs, hidden))
+
+
+def _strata_of_tasks(task: SeveralTasks, samples: Samples) -> NDArray[np.int64]:
+    """Return the classes of the task that has the most, -1 for samples of other tasks; all 0 without classes."""
+    arrays = to_tensors(samples[1])
+    classified = [(each.classes, name) for name, each in task.parts if each.classes is not None]
+    if not classified:
+        return np.zeros(len(next(iter(arrays.values()))), dtype=np.int64)
+    name = max(classified, key=lambda pair: pair[0])[1]
+    found: NDArray[np.int64] = task.task(name).labels(task.targets_of(name, arrays)).numpy()
+    return found
+
+
+def _require_each_class(task: SeveralTasks, targets: Arrays, count: int, where: str) -> None:
+    """Raise RequestError unless LEAST_LABELS of each class of each task are kept."""
+    arrays = to_tensors(targets)
+    for name, each in task.parts:
+        if each.classes is None:
+            continue
+        labels = each.labels(task.targets_of(name, arrays)).numpy()
+        members = np.bincount(labels[labels >= 0], minlength=each.classes)
+        if members.min() < LEAST_LABELS:
+            rule = f"labels must keep {LEAST_LABELS} of each class of task {name}"
+            got = f"labels={count} with {members.min()} of class {members.argmin()}"
+            raise refusal(f"{rule}, but got {got}; keep more", where)
 
 
 def _of_known_numbers(task: Task, targets: Arrays, where: str) -> Task:

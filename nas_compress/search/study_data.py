@@ -100,7 +100,7 @@ def _at_size(
                 labels=task.labels or name,
                 metric=task.metric,
                 kind=task.kind,
-                texts=None if task.text is None else TextFiles(path=task.text, text=(task.text_column or "text",)),
+                texts=None if task.text is None else TextFiles(path=task.text, text=task.text_columns),
             )
             for name, task in spec.tasks.items()
         ],

@@ -15,7 +15,7 @@ from nas_compress.tasks.batch import Batch, split
 from nas_compress.tasks.classification import Classification
 from nas_compress.tasks.own_metrics import WithOwnMetrics
 from nas_compress.tasks.segmentation import Segmentation
-from nas_compress.tasks.several import SeveralTasks
+from nas_compress.tasks.several import SeveralTasks, with_each
 from nas_compress.tasks.task import Task
 
 ClassWeight: TypeAlias = Literal["balanced"] | Sequence[float] | Mapping[str, float]
@@ -47,8 +47,11 @@ def balanced_weights(counts: Tensor) -> tuple[float, ...]:
 def with_class_weights(task: Task, given: ClassWeight, targets: Batch, *, where: str) -> Task:
     """Return the task with these weights in its loss. targets: of the training split.
 
+    Of several tasks, each with classes is balanced by itself.
     RequestError if the task has no classes with weights, or if names or numbers do not fit. where: file and key.
     """
+    if isinstance(task, SeveralTasks):
+        return _of_each_task(task, given, targets, where)
     if not isinstance(task, Classification | Segmentation):
         raise RequestError(f"{where} needs a task with one class for each sample or pixel, but the task is {task.name}")
     classes = task.row_classes or 0
@@ -65,6 +68,19 @@ def with_class_weights(task: Task, given: ClassWeight, targets: Batch, *, where:
         rule = f"{where} must be {classes} weights of at least 0, one for each class, not all 0"
         raise RequestError(f"{rule}, but got {list(weights)}")
     return replace(task, class_weights=weights)
+
+
+def _of_each_task(task: SeveralTasks, given: ClassWeight, targets: Batch, where: str) -> SeveralTasks:
+    """Return the tasks, each with balanced weights if it has one class for each sample."""
+    if given != "balanced" or not any(isinstance(each, Classification) for _, each in task.parts):
+        rule = f'{where} must be "balanced" for several tasks, and one of these must have a class for each sample'
+        raise RequestError(f"{rule}, but got {given!r}")
+
+    def of(name: str, each: Task) -> Task:
+        own = task.targets_of(name, targets)
+        return with_class_weights(each, given, own, where=where) if isinstance(each, Classification) else each
+
+    return with_each(task, of)
 
 
 def draws_of(task: Task, targets: Batch, sampler: str) -> Tensor | None:

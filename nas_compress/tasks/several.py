@@ -80,6 +80,11 @@ class SeveralTasks(Task):
         return max(row_size(task) for _, task in self.parts)
 
     @property
+    def class_weights(self) -> tuple[float, ...]:
+        """The weights of all tasks, one task behind the other."""
+        return tuple(weight for _, task in self.parts for weight in task.class_weights)
+
+    @property
     def output_normalisation(self) -> Mapping[str, Normalisation]:
         """Mean and deviation of the outputs of regressions."""
         return {

@@ -65,6 +65,20 @@ def test_texts_of_several_files_have_labels_of_their_own_tasks_and_one_vocabular
     assert draws is not None and float(draws[0]) < float(draws[-1])
 
 
+def test_labels_are_kept_for_each_class_of_each_task(films: TextFiles) -> None:
+    choices = [LIKED, TaskChoice(name="score", labels="score", metric="r2", kind="regression")]
+    data = load_dataset(texts=films, tasks=choices, labels=4, where=WHERE)
+    kept = data.train.targets["label_liked"]
+    assert sorted(kept[kept >= 0].tolist()) == [0, 0, 1, 1] and data.labelled_samples == 4
+
+
+def test_texts_without_labels_belong_to_no_task(films: TextFiles, tmp_path: Path) -> None:
+    (tmp_path / "more.csv").write_text("text\na fine film\na dull one\n")
+    more = TextFiles(path=str(tmp_path / "more.csv"))
+    data = load_dataset(texts=films, tasks=[LIKED], unlabelled=more, where=WHERE)
+    assert (len(data.train), data.labelled_samples) == (51 + 2, 51)
+
+
 def test_a_drawn_test_split_needs_a_file_for_each_task(films: TextFiles) -> None:
     shared = TextFiles(path=films.path, test_share=0.2)
     score = TaskChoice(name="score", labels="score", metric="r2", kind="regression")

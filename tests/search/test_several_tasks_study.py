@@ -189,6 +189,7 @@ def test_a_teacher_for_each_task_needs_several_tasks(context: TrialContext) -> N
         ('metric = "r2"', 'metric = "accuracy"', r"a metric of its kind, such as r2, .* 'accuracy' .*tasks.ink.metric"),
         ('[tasks.ink]\nmetric = "r2"', "[tasks.ink]", "tasks.ink.metric must be given"),
         ("[tasks.ink]", "[tasks.In-k]", "a task must have a name of small letters"),
+        ("[tasks.ink]", "[tasks.ink]\nlable = 1", "but got tasks.ink.lable; did you mean 'labels'"),
     ],
 )
 def test_tasks_that_cannot_be_measured_are_refused_in_one_line(
@@ -199,6 +200,27 @@ def test_tasks_that_cannot_be_measured_are_refused_in_one_line(
     with pytest.raises(RequestError, match=message) as caught:
         gather(read_study(study))
     assert "\n" not in str(caught.value)
+
+
+def test_few_labels_need_two_of_each_class_of_each_task(tmp_path: Path) -> None:
+    (tmp_path / "rare_task.py").write_text(
+        """
+import numpy as np
+
+def load():
+    number = np.arange(60)
+    split = (np.arange(240, dtype="float32").reshape(60, 4), {"often": number % 3, "rare": (number < 4).astype(int)})
+    return {"train": split, "validation": split, "test": split}
+"""
+    )
+    choices = [TaskChoice(name=name, labels=name, metric="accuracy") for name in ("often", "rare")]
+    where = "study.toml: data.factory"
+    with pytest.raises(RequestError, match=r"2 of each class of task rare, but got labels=6 .*; keep more") as caught:
+        load_dataset(factory="rare_task:load", folder=tmp_path, tasks=choices, labels=6, where=where)
+    assert str(caught.value).endswith("(study.toml: data.labels)")
+    few = load_dataset(factory="rare_task:load", folder=tmp_path, tasks=choices[:1], labels=6, where=where)
+    kept = few.train.targets["label_often"]
+    assert sorted(kept[kept >= 0].tolist()) == [0, 0, 1, 1, 2, 2]
 
 
 def test_a_function_names_the_labels_of_each_task(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.features import Observation
-from nas_compress.tasks.class_weights import draws_of
+from nas_compress.tasks.class_weights import draws_of, with_class_weights
 from nas_compress.tasks.classification import Classification
 from nas_compress.tasks.multi_label import MultiLabel
 from nas_compress.tasks.regression import Regression
@@ -66,6 +66,19 @@ def test_the_base_loss_is_the_mean_over_all_labels() -> None:
     kind = F.cross_entropy(OUTPUTS["logits_kind"][:2], torch.tensor([0, 2]), reduction="sum")
     # in deviations of 2: (3 - 5) / 2 = -1 and (5 - 1) / 2 = 2, so 1 + 4
     torch.testing.assert_close(TASK.base_loss(OUTPUTS, TARGETS), (kind + 5.0) / 4)
+
+
+def test_balanced_weights_are_those_of_each_task_with_classes() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 2, -1])
+    targets = {"label_kind": labels, "targets_size": torch.ones(6, 1)}
+    task = with_class_weights(TASK, "balanced", targets, where="w")
+    weights = torch.tensor([5 / 9, 5 / 3, 5 / 3])
+    assert task.class_weights == pytest.approx(weights.tolist())
+    outputs = {"logits_kind": torch.randn(6, 3), "values_size": torch.ones(6, 1)}
+    kind = F.cross_entropy(outputs["logits_kind"][:5], labels[:5], weight=weights)
+    torch.testing.assert_close(task.base_loss(outputs, targets), 5 * kind / 11)
+    with pytest.raises(RequestError, match='must be "balanced" for several tasks'):
+        with_class_weights(TASK, [1.0, 2.0, 3.0], targets, where="w")
 
 
 def test_figures_of_a_task_are_those_of_its_samples() -> None:

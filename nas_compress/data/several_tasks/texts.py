@@ -27,6 +27,7 @@ def text_tasks(
     choices: Sequence[TaskChoice],
     *,
     settings: TextSettings,
+    unlabelled: Sequence[str] = (),
     base: Path | None,
     seed: int,
     where: str,
@@ -35,7 +36,8 @@ def text_tasks(
     """Return several tasks of texts. A task without files of its own reads a column of `files`.
 
     Texts of several files are samples of one data set, each with the labels of its own tasks. The word pieces are those
-    of all training texts. base: first folder of relative paths. where: the study file's key, for errors.
+    of all training texts. unlabelled: texts of no task. base: first folder of relative paths. where: the study file's
+    key, for errors.
     """
     samples: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     labels: dict[str, dict[str, Labels]] = {}
@@ -56,6 +58,7 @@ def text_tasks(
         # the tasks' own targets follow
         splits={split: (texts, np.arange(len(texts), dtype=np.float64)) for split, texts in samples.items() if texts},
         settings=settings,
+        unlabelled=unlabelled,
         kind="regression",
         seed=seed,
         where=where,

@@ -222,7 +222,7 @@ def _require_classes(labels: Sequence[Any], column: Column, where: str) -> None:
     if len(numbers) * 2 > len(labels) > 2 and not all(map(float.is_integer, numbers)):
         example = min(number for number in numbers if not number.is_integer())
         rule = f"column {column!r} must hold classes, but got many numbers such as {example:g}"
-        raise refusal(f'{rule}; task = "regression" predicts numbers', where)
+        raise refusal(f'{rule}; task = "regression" predicts numbers (kind of one of several tasks)', where)
 
 
 def _floats(labels: Sequence[Any], column: Column, where: str) -> NDArray[np.float64]:

@@ -45,7 +45,9 @@ def require_named(kind: str, name: str, devices: Collection[str]) -> None:
         return
     timed = _timed_elsewhere()
     if metric not in timed:
-        raise RequestError(f"{kind} on a device must be {', '.join(timed)}, but got {name!r}")
+        row = METRICS.get(metric)
+        further = "" if row is None or row.known_before_training else f"; [tasks.{device}] would add a task"
+        raise RequestError(f"{kind} on a device must be {', '.join(timed)}, but got {name!r}{further}")
     if device not in devices:
         known = nearest(device, devices) or f"; add [device.{device or 'NAME'}]"
         raise RequestError(f"{kind} must be on a device that the study names, but got {name!r}{known}")
