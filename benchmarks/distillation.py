@@ -36,7 +36,7 @@ from nas_compress.teacher.features.stored import (
     parts_of,
 )
 from nas_compress.training.loop import train
-from nas_compress.training.mutual import MutualObjective
+from nas_compress.training.mutual_objective import MutualObjective
 from nas_compress.training.objective import LossObjective, TrainingObjective, observe
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import LossTerm, distillation

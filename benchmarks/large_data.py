@@ -33,7 +33,7 @@ from nas_compress.data.load_dataset import load_dataset
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.models.families import build_student
 from nas_compress.tasks.batch import Batch, chosen, to_tensors
-from nas_compress.tasks.mapped import MappedTensor
+from nas_compress.tasks.memory_map import MappedTensor
 from nas_compress.values.family_settings import family_settings
 from nets import architecture
 

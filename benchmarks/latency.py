@@ -27,8 +27,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
-from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
 from nas_compress.devices.onnxruntime_cpu.timed_session import TimedNet
+from nas_compress.devices.onnxruntime_cpu.training_pause import QuietWindow
 
 STACKS = {"0.1 ms": (16, 7, 14), "0.5 ms": (64, 5, 14), "6 ms": (64, 14, 28)}
 """Channels, 3x3 convolutions and side of the image."""

@@ -30,11 +30,11 @@ from torch.nn import functional as F
 from nas_compress.errors import describe
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.pipeline import Stopwatch, write_file
-from nas_compress.models.narrow_convolutions import safe_backward
+from nas_compress.models.onednn_workaround import safe_backward
 from nas_compress.pruning.importance_criteria import rank_channels
-from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_pruned, pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
+from nas_compress.pruning.unpruned_layers import layers_left_whole
 from nas_compress.tasks.classification import Classification
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.precision import Precision

@@ -7,8 +7,8 @@ from math import nan
 import pytest
 
 from nas_compress.runs.front import Front
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import Budget, Objective
-from nas_compress.values.point import Point
 
 
 def student(trial: int, accuracy: float, latency_ms: float, size_bytes: int, bits: int = 32) -> Point:

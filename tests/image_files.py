@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas_compress.export.layout import PACKED, Layout
 from nas_compress.export.onnx_file import Backend, export_onnx, size_steps
+from nas_compress.export.weight_formats import PACKED, Layout
 from nas_compress.measurement.export_agreement import check_agreement
 from nas_compress.measurement.predictions import File, measure_metrics, predict
 from nas_compress.models.macs import count_macs
-from nas_compress.tasks.agreement import Agreement
 from nas_compress.tasks.classification import Classification
+from nas_compress.tasks.export_tolerance import Agreement
 from nas_compress.values.signature import Signature
 from processors import with_exact_integers
 

@@ -11,11 +11,11 @@ import pytest
 from nas_compress.devices.onnxruntime_cpu.latency_cache import LatencyCache
 from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME
-from nas_compress.devices.remote import agent, meter
+from nas_compress.devices.remote import agent, latency
 from nas_compress.devices.remote.connection import Connection
 from nas_compress.devices.remote.device import RemoteDevice
+from nas_compress.devices.remote.latency import RemoteMeter
 from nas_compress.devices.remote.link import Limits
-from nas_compress.devices.remote.meter import RemoteMeter
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from timing import SAFE_BLOCKS
 
@@ -28,7 +28,7 @@ PATIENT = Limits(start_s=300.0, answer_s=300.0)
 
 def measure_quickly(patch: pytest.MonkeyPatch) -> None:
     """Read latencies of remote devices quickly, for tests that compare none."""
-    patch.setattr(meter, "_LEARN_S", 0.1)
+    patch.setattr(latency, "_LEARN_S", 0.1)
     patch.setitem(RemoteMeter.__init__.__kwdefaults__, "time_limit_s", 0.2)
     patch.setitem(RemoteMeter.__init__.__kwdefaults__, "blocks", SAFE_BLOCKS)
 

@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nas_compress.tasks.agreement import Agreement, require_agreement
+from nas_compress.tasks.export_tolerance import Agreement, require_agreement
 from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.tasks.batch import largest_difference
 from nas_compress.tasks.task import Task

@@ -17,7 +17,7 @@ from mkdocs.structure.pages import Page
 import nas_compress
 from nas_compress.cli.main import commands
 from nas_compress.config.schema import StudySpec
-from nas_compress.search.listing import catalogue
+from nas_compress.search.listed_names import catalogue
 
 sys.path.insert(0, str(Path(__file__).parent))
 from method_pages import docstring, index_page, linked, method_pages

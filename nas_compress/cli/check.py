@@ -28,13 +28,13 @@ def check(study: str, workers: int | Literal["auto"]) -> None:
     Example: nas-compress check studies/fashion-mnist
     """
     from nas_compress.cli.progress_bar import reading_shown
-    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
+    from nas_compress.config.user_code_files import named_code
     from nas_compress.search.preflight.cut_notes import cut_notes
     from nas_compress.search.preflight.feasibility import refuse_out_of_reach
     from nas_compress.search.preflight.float_weights import float_weights_note
     from nas_compress.search.preflight.forecast import duration_in_words, forecast
-    from nas_compress.search.preflight.label_notes import label_notes
+    from nas_compress.search.preflight.unlabelled_notes import label_notes
     from nas_compress.search.preflight.warnings import notes
     from nas_compress.search.setup import gather
     from nas_compress.search.workers.count import worker_count

@@ -17,7 +17,7 @@ from nas_compress.cli.confirm import confirm
 from nas_compress.cli.dashboard import dashboard
 from nas_compress.cli.export import export
 from nas_compress.cli.init import init
-from nas_compress.cli.listing import list_command
+from nas_compress.cli.list_names import list_command
 from nas_compress.cli.measure import agent, measure
 from nas_compress.cli.run import run
 from nas_compress.cli.show import plot, report, show, status

@@ -31,8 +31,8 @@ def measure(model: Path, study: str | None, split: str, device: str | None) -> N
 
     Example: nas-compress measure small/model.onnx --study digits
     """
-    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
+    from nas_compress.config.user_code_files import named_code
     from nas_compress.files import json_text
     from nas_compress.search.measure import measure as measure_file
 

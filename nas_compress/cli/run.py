@@ -71,8 +71,8 @@ def run(
     """
     from nas_compress.cli.progress_bar import make_reporter
     from nas_compress.cli.tables import print_front
-    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
+    from nas_compress.config.user_code_files import named_code
     from nas_compress.search.run import default_folder, run_study
     from nas_compress.search.workers.dask import run_on_dask
 

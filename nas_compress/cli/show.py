@@ -46,7 +46,7 @@ def status(run: str, as_json: bool) -> None:
     from nas_compress.files import json_text
     from nas_compress.runs.records import read_records
     from nas_compress.runs.results import read_front
-    from nas_compress.runs.savings import savings
+    from nas_compress.runs.saved_epochs import savings
     from nas_compress.runs.versions import several_versions, version_groups
 
     folder = opened_run(run)
@@ -106,7 +106,7 @@ def show(run: str, best: tuple[str, ...], where: tuple[str, ...], trial: int | N
     from nas_compress.cli.tables import print_front
     from nas_compress.errors import RequestError
     from nas_compress.runs.bundle import trained_record
-    from nas_compress.runs.inherited import origin_notes
+    from nas_compress.runs.inherited_weights import origin_notes
     from nas_compress.runs.records import read_records
     from nas_compress.runs.results import read_front, zero_fractions
     from nas_compress.runs.selection import chosen_members

@@ -17,8 +17,8 @@ from nas_compress.errors import printable
 from nas_compress.files import json_text
 from nas_compress.runs.confirmation import Confirmation
 from nas_compress.runs.front import Front
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS
-from nas_compress.values.point import Point
 
 NO_FASTER = (
     "zeros: fraction of zero weights in the file. They do not reduce the latency: the runtime multiplies zeros too."

@@ -27,8 +27,8 @@ def verify(run: str, fast: bool, study: str | None, as_json: bool) -> None:
 
     Example: nas-compress verify digits --fast
     """
-    from nas_compress.config.named_code import named_code
     from nas_compress.config.study_file import read_study
+    from nas_compress.config.user_code_files import named_code
     from nas_compress.confirm.measured_again import measure_files_again, needs_study
     from nas_compress.errors import RequestError, RunError
     from nas_compress.files import json_text

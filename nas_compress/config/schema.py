@@ -15,21 +15,21 @@ from pydantic import (
     model_validator,
 )
 
-from nas_compress.config.budget_section import BudgetSection, absolute_budgets, require_rule, resolved_budgets
 from nas_compress.config.device_section import DeviceName, DeviceSection, TargetSection
+from nas_compress.config.metric_budget_section import BudgetSection, absolute_budgets, require_rule, resolved_budgets
 from nas_compress.config.own_metrics import OwnMetrics, own_rows
 from nas_compress.config.pretrained import require_teacher_words
 from nas_compress.config.search_section import SearchSection
 from nas_compress.config.section import Section, Seed
-from nas_compress.config.task_section import TaskSections
+from nas_compress.config.tasks_section import TaskSections
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError, require_known
 from nas_compress.values.device_settings import ENERGY, MEMORY_METRICS, P95, DeviceSettings
-from nas_compress.values.file_contract import FORMS
+from nas_compress.values.file_constants import FORMS
 from nas_compress.values.metrics.device_rows import device_rows, on_device, require_named
+from nas_compress.values.metrics.multi_task import SIGN, task_rows
 from nas_compress.values.metrics.row import Direction, Metric
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
-from nas_compress.values.metrics.task_names import SIGN, task_rows
 
 SOURCES = ("name", "factory", "folder", "text")
 """Keys of `[data]` that name the data."""

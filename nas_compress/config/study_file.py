@@ -13,14 +13,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from nas_compress.config.budget_section import BudgetSection
 from nas_compress.config.device_section import DeviceSection
+from nas_compress.config.metric_budget_section import BudgetSection
 from nas_compress.config.own_metrics import MetricSection
 from nas_compress.config.pretrained import with_pretrained_shape
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.section import Section
 from nas_compress.config.shipped import shipped_names, shipped_path
-from nas_compress.config.task_section import TaskSection
+from nas_compress.config.tasks_section import TaskSection
 from nas_compress.config.toml_file import read_toml, require_plain
 from nas_compress.errors import RequestError, describe, first_line, nearest, printable
 from nas_compress.files import read_json

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import channel_step, student_architecture
-from nas_compress.trial.uniform_control import uniform_control
+from nas_compress.trial.uniform_width_control import uniform_control
 from nas_compress.values.candidate import Candidate, Precision, Sparsity, Teaching, cross_entropy
 
 

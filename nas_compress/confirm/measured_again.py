@@ -12,7 +12,7 @@ from nas_compress.callbacks import Notice
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.study_file import StudyFile
 from nas_compress.confirm.study_of_run import study_of_run
-from nas_compress.data.augment.words import KEYS as AUGMENTATION
+from nas_compress.data.augment.description import KEYS as AUGMENTATION
 from nas_compress.data.dataset import Dataset
 from nas_compress.devices.named import needs_command, open_one
 from nas_compress.devices.onnx_session import file_signature, open_session
@@ -31,7 +31,7 @@ from nas_compress.search.study_data import study_dataset
 from nas_compress.tasks.batch import timed_sizes, to_arrays, to_device, to_rows
 from nas_compress.values.metrics.device_rows import on_device
 from nas_compress.values.outcome import Measured
-from nas_compress.values.text.lengths import SampleSizes
+from nas_compress.values.text.measured_lengths import SampleSizes
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from nas_compress.runs.confirmation import STUDENT, Summary
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
 from nas_compress.values.candidate import Candidate
+from nas_compress.values.front_point import Point
 from nas_compress.values.outcome import Measured, Outcome
-from nas_compress.values.point import Point
 
 
 @dataclass(frozen=True, kw_only=True)

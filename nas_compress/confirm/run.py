@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nas_compress.config.named_code import named_code
 from nas_compress.config.study_file import StudyFile
+from nas_compress.config.user_code_files import named_code
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.confirm.member_runs import Repetition, member_runs
 from nas_compress.confirm.statistics import alike
@@ -42,9 +42,9 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import in_words
 from nas_compress.values.outcome import Outcome
-from nas_compress.values.point import Point
 
 
 def confirm_run(

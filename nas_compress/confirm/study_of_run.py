@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas_compress.config.named_code import named_code
 from nas_compress.config.study_file import StudyFile
+from nas_compress.config.user_code_files import named_code
 from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.values.candidate import Candidate

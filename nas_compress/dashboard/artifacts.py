@@ -14,8 +14,8 @@ from typing import BinaryIO
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from nas_compress.errors import DamagedFileError, RequestError
-from nas_compress.plots.hypervolume_history import curve_picture
 from nas_compress.plots.pareto import front_picture
+from nas_compress.plots.progress_curves import curve_picture
 from nas_compress.runs.checks.model_files import read_model
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record

@@ -20,9 +20,9 @@ from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.batch import Arrays, InputRows, to_tensors, token_names
 from nas_compress.tasks.classification import IMAGES, LABEL, Classification
-from nas_compress.tasks.mapped import MappedRows, Rows, pieces_of, rows_at
+from nas_compress.tasks.memory_map import MappedRows, Rows, pieces_of, rows_at
 from nas_compress.tasks.task import Task
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.file_constants import INPUT_NAME
 from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import TensorSpec
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.errors import refusal
-from nas_compress.tasks.mapped import Rows, pieces_of
+from nas_compress.tasks.memory_map import Rows, pieces_of
 from nas_compress.values.normalisation import Normalisation
 
 PIECE = 1_000_000

@@ -11,7 +11,7 @@ from torch import nn
 
 from nas_compress.data.input_statistics import input_normalisation
 from nas_compress.errors import RequestError, describe, refusal
-from nas_compress.tasks.mapped import Rows
+from nas_compress.tasks.memory_map import Rows
 from nas_compress.tasks.preparation import declare_preparation, preparation, require_preparation
 from nas_compress.user_code import code_digest, user_callable
 from nas_compress.values.normalisation import Normalisation

@@ -14,7 +14,7 @@ from nas_compress.data.stratified_split import stratified_subset
 from nas_compress.errors import refusal
 from nas_compress.tasks.batch import Arrays, InputRows, to_arrays, to_tensors
 from nas_compress.tasks.classification import NO_LABEL, Classification
-from nas_compress.tasks.mapped import MappedRows, Rows
+from nas_compress.tasks.memory_map import MappedRows, Rows
 from nas_compress.tasks.multi_label import MultiLabel
 from nas_compress.tasks.regression import TARGETS, Regression
 from nas_compress.tasks.segmentation import IGNORED, Segmentation

@@ -17,7 +17,7 @@ from nas_compress.tasks.multi_label import LABELS, MultiLabel
 from nas_compress.tasks.regression import TARGETS, Regression
 from nas_compress.tasks.segmentation import IGNORED, MASK, Segmentation
 from nas_compress.tasks.task import Task
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.file_constants import INPUT_NAME
 from nas_compress.values.signature import BATCH, TensorSpec
 
 Kind = Literal["classification", "multi_label", "regression", "segmentation"]

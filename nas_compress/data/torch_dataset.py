@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
 from nas_compress.callbacks import Notice, Progress
-from nas_compress.data.arrays import as_array, kind_of
+from nas_compress.data.array_conversion import as_array, kind_of
 from nas_compress.data.store.build import stored_or_read
 from nas_compress.data.store.identity import digest_of_object, digest_of_pairs
 from nas_compress.data.store.layout import Stored

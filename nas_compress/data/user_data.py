@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
 from nas_compress.callbacks import Notice, Progress, no_progress
-from nas_compress.data.arrays import as_input, as_inputs, as_targets, kind_of
+from nas_compress.data.array_conversion import as_input, as_inputs, as_targets, kind_of
 from nas_compress.data.assemble import Parts, Samples, no_samples, strata, subset
 from nas_compress.data.stratified_split import validation_and_train, validation_and_train_of_groups
 from nas_compress.data.targets import Kind, read_targets, require_drawn
 from nas_compress.data.text.own import VOCABULARY, holds_sequences, own_sequences
 from nas_compress.data.text.parts import UNLABELLED, TextSettings
 from nas_compress.data.torch_dataset import Origin, class_names_of, is_dataset, read_dataset
-from nas_compress.data.user_task import SPLITS, require_splits, task_parts
+from nas_compress.data.user_task_data import SPLITS, require_splits, task_parts
 from nas_compress.errors import RequestError, describe, refusal, require_known
 from nas_compress.tasks.batch import InputRows
 from nas_compress.tasks.classification import Classification
-from nas_compress.tasks.mapped import Rows
+from nas_compress.tasks.memory_map import Rows
 from nas_compress.tasks.task import Task
 from nas_compress.user_code import user_callable
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.file_constants import INPUT_NAME
 
 _log = logging.getLogger(__name__)
 

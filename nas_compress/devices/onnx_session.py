@@ -14,13 +14,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from nas_compress.devices.onnx_parts import flat_graph, lies_outside, tensors
+from nas_compress.devices.onnx_traversal import flat_graph, lies_outside, tensors
 from nas_compress.errors import RequestError, first_line
 from nas_compress.files import require_regular
 from nas_compress.values.audio.log_mel import LogMel
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings
 from nas_compress.values.exits.settings import EXIT
-from nas_compress.values.file_contract import COMPRESSED
+from nas_compress.values.file_constants import COMPRESSED
 from nas_compress.values.signature import BATCH, DTYPES, Signature, TensorSpec
 from nas_compress.values.text.hashed_words import HashedWords
 from nas_compress.values.text.word_pieces import WordPieces

@@ -6,8 +6,8 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from nas_compress.devices.onnx_parts import flat_graph
 from nas_compress.devices.onnx_session import open_session, read_model
+from nas_compress.devices.onnx_traversal import flat_graph
 
 ONNX_DOMAIN = "ai.onnx"
 """Name of the empty domain in these files."""

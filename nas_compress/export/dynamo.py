@@ -20,7 +20,7 @@ from nas_compress.models import integer_ops
 from nas_compress.models.inputs import hashed_words, spectrogram
 from nas_compress.models.networks import recurrent_layer
 from nas_compress.tasks.batch import Batch
-from nas_compress.values.file_contract import OPSET
+from nas_compress.values.file_constants import OPSET
 from nas_compress.values.signature import Signature
 
 REGISTERED = (integer_ops, recurrent_layer, hashed_words, spectrogram)

@@ -24,9 +24,9 @@ from nas_compress.export.graph_edits import (
     rename_inputs_,
     replace_nodes_,
 )
-from nas_compress.export.layout import Layout
 from nas_compress.export.sparse_encoding import Form
 from nas_compress.export.unpack_nodes import Nodes, Stream, TensorStore, split, spread
+from nas_compress.export.weight_formats import Layout
 
 DOMAIN = "nas_compress"
 STORED_WEIGHT = "StoredWeight"

@@ -23,21 +23,21 @@ from nas_compress.export.graph_edits import (
 )
 from nas_compress.export.integer_linear import make_linear_layers_integer_
 from nas_compress.export.integer_moves import move_integers_
-from nas_compress.export.layout import PACKED, STEPS, Layout
 from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_weights_
 from nas_compress.export.nested_exits import nest_exits_, threshold_inputs
 from nas_compress.export.recurrent_nodes import order_gates_, write_recurrent_nodes_
-from nas_compress.export.sequences.dynamic_products import multiply_in_own_ranges_
+from nas_compress.export.sequences.dynamic_quantization import multiply_in_own_ranges_
 from nas_compress.export.sequences.embedding_rows import slice_whole_tables_, store_rows_
 from nas_compress.export.sequences.sound_tables import make_sound_tables_
 from nas_compress.export.sequences.word_hashes import write_word_hashes_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
+from nas_compress.export.weight_formats import PACKED, STEPS, Layout
 from nas_compress.export.xz_container import smallest_container
 from nas_compress.files import write_bytes
-from nas_compress.models.plain_attention import plain_attention
+from nas_compress.models.unfused_attention import plain_attention
 from nas_compress.tasks.batch import Batch, named_outputs, require_fitting, zeros
-from nas_compress.values.file_contract import COMPRESSED
+from nas_compress.values.file_constants import COMPRESSED
 from nas_compress.values.signature import Signature
 
 Backend = Literal["torchscript", "dynamo"]

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from nas_compress.export.graph_edits import every_graph, initialisers, inner_graphs, read_names, separate_names_
-from nas_compress.values.file_contract import IR_VERSION, OPSET
+from nas_compress.values.file_constants import IR_VERSION, OPSET
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -23,7 +23,7 @@ from nas_compress.export.sequences.embedding_rows import STORED_ROWS
 from nas_compress.export.sequences.sound_tables import MADE_AT_LOAD
 from nas_compress.export.sequences.word_hashes import HASHED_WORDS
 from nas_compress.tasks.batch import Batch
-from nas_compress.values.file_contract import OPSET
+from nas_compress.values.file_constants import OPSET
 from nas_compress.values.signature import Signature
 
 # These parts of torch are untyped.

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
 from nas_compress.models.features import BEFORE_STAGES, Observation
-from nas_compress.models.tokens import masked_mean
+from nas_compress.models.token_padding import masked_mean
 
 
 def by_relative_depth(student: Sequence[str], teacher: Sequence[str]) -> list[tuple[str, str]]:

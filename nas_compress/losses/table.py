@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nas_compress.errors import require_known
-from nas_compress.losses.attention import AttentionMatrix, Embedding, HiddenState, MinilmRelations
 from nas_compress.losses.features import (
     AttentionTransfer,
     Fitnet,
@@ -26,6 +25,7 @@ from nas_compress.losses.logits import (
     teacher_free,
 )
 from nas_compress.losses.term_kinds import FeatureTerm, LogitTerm, Setting, TaskTerm, Term, complete_settings
+from nas_compress.losses.transformer_features import AttentionMatrix, Embedding, HiddenState, MinilmRelations
 from nas_compress.losses.weight_schedule import WeightSchedule
 from nas_compress.values.candidate import LossTerm
 

@@ -17,8 +17,8 @@ from nas_compress.measurement.predictions import File, predict
 from nas_compress.models.exits.network import EarlyExits
 from nas_compress.models.exits.passes import exit_answers, exits_taken
 from nas_compress.models.exits.thresholds import Chosen, choose_patience, choose_thresholds
-from nas_compress.tasks.agreement import Agreement
 from nas_compress.tasks.batch import Arrays, Batch, to_arrays, token_names
+from nas_compress.tasks.export_tolerance import Agreement
 from nas_compress.tasks.task import Task
 from nas_compress.values.exits.figures import ExitFigures, OperatingPoint, expected
 from nas_compress.values.exits.settings import EXIT, PATIENCE

@@ -9,13 +9,13 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from nas_compress.devices.onnx_parts import flat_graph
 from nas_compress.devices.onnx_session import RANGES_AT_RUN_TIME, open_session, read_model
+from nas_compress.devices.onnx_traversal import flat_graph
 from nas_compress.devices.protocol import Answers
 from nas_compress.errors import ExportError, RequestError
 from nas_compress.measurement.predictions import File, answered, predict
-from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Arrays, Batch, fitting, named_outputs, split, to_arrays
+from nas_compress.tasks.export_tolerance import Agreement, Rounding
 from nas_compress.tasks.task import Task
 from nas_compress.values.exits.settings import EXIT
 

@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from nas_compress.devices.onnx_parts import FlatGraph, flat_graph, holds_graphs
 from nas_compress.devices.onnx_session import read_model, start_session
+from nas_compress.devices.onnx_traversal import FlatGraph, flat_graph, holds_graphs
 
 WEIGHT_INPUTS: Mapping[str, tuple[int, ...]] = {
     "Conv": (1,),

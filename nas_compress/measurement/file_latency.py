@@ -21,7 +21,7 @@ from nas_compress.tasks.batch import Batch, chosen, count, rows, to_arrays, unpa
 from nas_compress.values.device_settings import PERCENTILES
 from nas_compress.values.exits.figures import STREAM_SAMPLES, equal_rates, expected, forecast_p95
 from nas_compress.values.exits.settings import EXIT, THRESHOLD
-from nas_compress.values.text.lengths import SampleSizes, at_most, at_strata, have_lengths
+from nas_compress.values.text.measured_lengths import SampleSizes, at_most, at_strata, have_lengths
 
 
 @dataclass(frozen=True, kw_only=True)

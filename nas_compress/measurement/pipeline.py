@@ -18,8 +18,8 @@ from nas_compress.devices.onnx_session import open_session, read_content
 from nas_compress.devices.protocol import Answering, Device, Latency, Sample
 from nas_compress.devices.table import recorded_caution
 from nas_compress.errors import FloatKernelError, RequestError, TrialError
-from nas_compress.export.layout import Layout
 from nas_compress.export.onnx_file import export_onnx
+from nas_compress.export.weight_formats import Layout
 from nas_compress.measurement.confusion import confusion_rows
 from nas_compress.measurement.exit_points import measure_points, time_points
 from nas_compress.measurement.exit_use import ExitAnswers, check_exits, exit_use
@@ -32,8 +32,8 @@ from nas_compress.measurement.onnx_macs import count_exit_macs
 from nas_compress.measurement.predictions import predict_split
 from nas_compress.models.exits.network import EarlyExits
 from nas_compress.models.macs import count_macs, count_parameters
+from nas_compress.quantization.find_weights import find_weights
 from nas_compress.quantization.quantize import quantize
-from nas_compress.quantization.weights import find_weights
 from nas_compress.tasks.batch import (
     Batch,
     chosen,
@@ -52,7 +52,7 @@ from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
-from nas_compress.values.text.lengths import SampleSizes, at_most
+from nas_compress.values.text.measured_lengths import SampleSizes, at_most
 
 AGREEMENT_SAMPLES = 512
 AGREEMENT_NUMBERS = 2**24

@@ -8,6 +8,7 @@ from nas_compress.errors import refusal, require_known
 from nas_compress.models.factorised import factorise_
 from nas_compress.models.family import AnyFamily
 from nas_compress.models.features import ObservableNetwork, OneInputNetwork
+from nas_compress.models.input_output_scaling import with_preparation
 from nas_compress.models.networks.conv1d import Conv1d
 from nas_compress.models.networks.encoder import Encoder
 from nas_compress.models.networks.mlp import Perceptron
@@ -18,7 +19,6 @@ from nas_compress.models.networks.text_bag import TextBag
 from nas_compress.models.networks.text_cnn import TextCNN
 from nas_compress.models.networks.unet import UNet
 from nas_compress.models.networks.vit import ViT
-from nas_compress.models.scaling import with_preparation
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import PRUNED
 from nas_compress.values.signature import Signature

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.tasks.batch import Batch, named_outputs
-from nas_compress.values.file_contract import OUTPUT_NAME
+from nas_compress.values.file_constants import OUTPUT_NAME
 
 BEFORE_STAGES = ("stem", "embedding")
 """Names of features before the first stage or layer."""

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import _disable_current_modes
 
 from nas_compress.errors import RequestError
-from nas_compress.models.plain_attention import plain_attention
+from nas_compress.models.unfused_attention import plain_attention
 from nas_compress.optional_imports import broken_counts_as_missing
 from nas_compress.tasks.batch import Batch, to_device
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nas_compress.plots import marks, scales
 from nas_compress.plots.front_protocol import DrawnFront
-from nas_compress.plots.labels import SIZE
+from nas_compress.plots.label_placement import SIZE
 from nas_compress.values.metrics.table import METRICS, Budget
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from nas_compress.errors import RequestError
 from nas_compress.files import write_atomically
-from nas_compress.plots.matplotlib_defaults import default_settings
+from nas_compress.plots.matplotlib_isolation import default_settings
 
 DPI = 150
 SUFFIXES = (".png", ".svg", ".pdf")

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import Budget, Objective
-from nas_compress.values.point import Point
 
 
 class DrawnFront(Protocol):

@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nas_compress.plots.front_protocol import DrawnFront
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS
-from nas_compress.values.point import Point
 from nas_compress.values.precision import FLOAT32, SIMULATED, without_float32
 
 # The palette of Okabe and Ito for colour-blind readers: https://jfly.uni-koeln.de/color

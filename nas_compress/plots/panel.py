@@ -16,11 +16,11 @@ from nas_compress.plots import marks, scales
 from nas_compress.plots.budget_lines import budget_lines, draw_budgets, nearest_limit
 from nas_compress.plots.canvas import plain
 from nas_compress.plots.front_protocol import DrawnFront
-from nas_compress.plots.labels import put_label
+from nas_compress.plots.label_placement import put_label
 from nas_compress.values.device_settings import P95
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS, Objective
 from nas_compress.values.pareto import non_dominated
-from nas_compress.values.point import Point
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from nas_compress.plots import canvas, marks
 from nas_compress.plots.budget_lines import budgets_in_view, rule
 from nas_compress.plots.canvas import Picture
 from nas_compress.plots.front_protocol import DrawnFront
-from nas_compress.plots.matplotlib_defaults import default_settings
+from nas_compress.plots.matplotlib_isolation import default_settings
 from nas_compress.plots.panel import Spreads, draw_panel, draw_spreads, draw_trials, visible
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS
-from nas_compress.values.point import Point
 
 CAPTION = "Each point is a student trained from scratch; its ONNX file was measured, accuracy on the validation split."
 

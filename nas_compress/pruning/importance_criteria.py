@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_pruning import importance
 
 from nas_compress.errors import RequestError, describe, require_known
-from nas_compress.models.narrow_convolutions import safe_backward
+from nas_compress.models.onednn_workaround import safe_backward
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup, cuts_outputs, trace_groups
 from nas_compress.pruning.removal import shortened
 from nas_compress.tasks.batch import Batch, named_outputs, to_device

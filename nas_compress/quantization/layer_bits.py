@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from nas_compress.errors import RequestError, nearest
-from nas_compress.quantization.weights import find_weights
+from nas_compress.quantization.find_weights import find_weights
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.precision import END_BITS, WEIGHT_BITS
 

@@ -16,6 +16,7 @@ from nas_compress.models.networks.recurrent_layer import RecurrentLayer
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import fold_batch_norm_
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
+from nas_compress.quantization.find_weights import Weight, find_weights, has_integer_kernel, with_bits
 from nas_compress.quantization.layer_bits import bits_by_layer, check_layer_bits, weight_layers
 from nas_compress.quantization.modules import (
     DynamicActivation,
@@ -32,11 +33,10 @@ from nas_compress.quantization.modules import (
     round_biases_,
 )
 from nas_compress.quantization.parametrized import StoredParameter, is_stored, store_parameter_, stored_form
-from nas_compress.quantization.traced.network import with_activation_points
+from nas_compress.quantization.traced.activation_points import with_activation_points
 from nas_compress.quantization.trainable_modules import ActivationQuantizer
 from nas_compress.quantization.training_aware import freeze_
 from nas_compress.quantization.weight_quantizers import LARGEST_SHARED, cluster, shared_integers
-from nas_compress.quantization.weights import Weight, find_weights, has_integer_kernel, with_bits
 from nas_compress.tasks.batch import Batch, count, rows, to_device
 from nas_compress.values.precision import DYNAMIC, Quantization, check_bits
 

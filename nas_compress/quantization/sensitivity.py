@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.calibration import BATCH
+from nas_compress.quantization.find_weights import find_weights
 from nas_compress.quantization.parametrized import replaced
-from nas_compress.quantization.weights import find_weights
 from nas_compress.tasks.batch import Batch, fitting, named_outputs, split
 from nas_compress.tasks.task import Task
 

@@ -18,6 +18,7 @@ from nas_compress.models.layers import ConvUnit
 from nas_compress.quantization import arithmetic
 from nas_compress.quantization.batchnorm_folding import pass_on_, traced_pairs
 from nas_compress.quantization.calibration import MakeQuantizer, calibrate_
+from nas_compress.quantization.find_weights import has_integer_kernel, with_bits
 from nas_compress.quantization.modules import (
     IntegerWeight,
     QuantizedActivation,
@@ -42,7 +43,6 @@ from nas_compress.quantization.weight_quantizers import (
     WeightQuantizer,
     nearest_place,
 )
-from nas_compress.quantization.weights import has_integer_kernel, with_bits
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.precision import DYNAMIC, END_BITS, METHODS
 

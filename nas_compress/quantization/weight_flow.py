@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nas_compress.models.plain_attention import plain_attention
+from nas_compress.models.unfused_attention import plain_attention
 from nas_compress.tasks.batch import Batch
 
 FACTORS = {

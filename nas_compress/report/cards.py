@@ -10,15 +10,15 @@ from nas_compress.errors import RequestError
 from nas_compress.measurement.confusion import MOST_CLASSES, Counts, read_rows
 from nas_compress.measurement.file_contents import stored_layers
 from nas_compress.runs.folder import RunFolder
-from nas_compress.runs.inherited import origin_of
+from nas_compress.runs.inherited_weights import origin_of
 from nas_compress.runs.records import Record, at_exit_point
 from nas_compress.runs.results import byte_steps
 from nas_compress.runs.speed_notes import speed_notes
 from nas_compress.values.device_settings import P95
 from nas_compress.values.exits.figures import ExitFigures
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
-from nas_compress.values.point import Point
 
 WIDEST_MATRIX = 20
 """Largest number of classes for a whole matrix; with more, the most frequent confusions are listed."""

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from nas_compress.data.augment.words import augmentation_words
+from nas_compress.data.augment.description import augmentation_words
 from nas_compress.devices.table import recorded_caution
 from nas_compress.files import json_text, write_text
 from nas_compress.plots import scales
@@ -27,12 +27,12 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record, read_records, require_teacher
 from nas_compress.runs.results import make_front, read_spreads
-from nas_compress.runs.savings import savings
+from nas_compress.runs.saved_epochs import savings
 from nas_compress.runs.versions import several_versions
 from nas_compress.values.device_settings import P95
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS, in_words
 from nas_compress.values.outcome import Measured
-from nas_compress.values.point import Point
 
 ASSETS = Path(__file__).parent / "assets"
 

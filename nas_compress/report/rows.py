@@ -7,7 +7,7 @@ from typing import Any
 
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
-from nas_compress.values.point import Point
+from nas_compress.values.front_point import Point
 
 BEFORE_FIGURES = ("trial", "standing")
 AFTER_FIGURES = (

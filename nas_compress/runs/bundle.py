@@ -16,10 +16,10 @@ from nas_compress.export.xz_container import content_with_thresholds
 from nas_compress.files import write_bytes, write_json, write_text
 from nas_compress.runs.bundle_text.card import bundle_card, name_if_absolute
 from nas_compress.runs.bundle_text.example import example_code
+from nas_compress.runs.bundle_text.picture_example import with_picture
 from nas_compress.runs.checks.model_files import read_model
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, at_exit_point, read_record
-from nas_compress.values.pictures.example import with_picture
 from nas_compress.values.signature import Signature
 from nas_compress.values.text import word_pieces
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas_compress.errors import RequestError, require_known
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, in_table_order
 from nas_compress.values.pareto import Floats, hypervolume, knee, non_dominated, volume_gain
-from nas_compress.values.point import Point
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from pathlib import Path
 from nas_compress.files import write_json
 from nas_compress.runs.csv_table import write_csv
 from nas_compress.runs.front import Front, point_values
-from nas_compress.values.point import Point
+from nas_compress.values.front_point import Point
 
 
 def write_front_csv(front: Front, path: Path) -> None:

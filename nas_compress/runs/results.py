@@ -9,20 +9,20 @@ from pathlib import Path
 from nas_compress.config.schema import StudySpec
 from nas_compress.devices.onnx_session import read_content
 from nas_compress.export.xz_container import compress
-from nas_compress.plots.hypervolume_history import plot_hypervolume
 from nas_compress.plots.panel import Spreads
 from nas_compress.plots.pareto import plot_front
+from nas_compress.plots.progress_curves import plot_hypervolume
 from nas_compress.runs.checks.model_files import model_path
 from nas_compress.runs.confirmation import read_confirmation
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
 from nas_compress.runs.front_tables import write_front_csv, write_front_json
 from nas_compress.runs.records import Record, read_records, require_teacher
-from nas_compress.runs.savings import Savings
-from nas_compress.values.file_contract import COMPRESSED
+from nas_compress.runs.saved_epochs import Savings
+from nas_compress.values.file_constants import COMPRESSED
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS, Budget
 from nas_compress.values.outcome import Measured
-from nas_compress.values.point import Point
 
 
 def read_front(folder: RunFolder) -> Front:

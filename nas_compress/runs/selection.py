@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from nas_compress.errors import RequestError, nearest, require_known
 from nas_compress.runs.front import Front
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS, Objective
-from nas_compress.values.point import Point
 
 OPERATORS: dict[str, Callable[[object, object], bool]] = {
     "<=": operator.le,  # type: ignore[dict-item]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from nas_compress.search.stopping_rule import study_pruner
-from nas_compress.search.trials import Trials
+from nas_compress.search.ask_and_tell import Trials
+from nas_compress.search.trial_stopper import study_pruner
 
 LOOK_EVERY_S = 0.5
 """Seconds between two checks of a waiting process."""

@@ -24,7 +24,7 @@ from nas_compress.tasks.task import Task
 from nas_compress.values.exits.figures import expected
 from nas_compress.values.exits.settings import EXIT
 from nas_compress.values.metrics.device_rows import figures_on
-from nas_compress.values.text.lengths import at_most
+from nas_compress.values.text.measured_lengths import at_most
 
 
 def measure(

@@ -10,7 +10,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record
 from nas_compress.runs.results import draw_front, make_front, write_front, write_history
-from nas_compress.runs.savings import savings
+from nas_compress.runs.saved_epochs import savings
 from nas_compress.search.reporter import Reporter
 from nas_compress.search.setup import StudyParts
 from nas_compress.search.storage.hosts import Hosts

@@ -27,7 +27,7 @@ from nas_compress.tasks.batch import to_device
 from nas_compress.values.metrics.device_rows import on_device
 from nas_compress.values.metrics.table import METRICS, Budget
 from nas_compress.values.outcome import Measured, Outcome
-from nas_compress.values.text.lengths import SampleSizes
+from nas_compress.values.text.measured_lengths import SampleSizes
 
 _COUNTED = ("macs", "parameters")
 """Figures that files of the same graph have in common."""

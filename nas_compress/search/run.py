@@ -14,17 +14,18 @@ from typing import Any, Literal
 import optuna
 
 from nas_compress.callbacks import Notice
-from nas_compress.config.named_code import code_digests, named_code
 from nas_compress.config.study_file import StudyFile, read_study
+from nas_compress.config.user_code_files import code_digests, named_code
 from nas_compress.errors import RequestError
 from nas_compress.files import digest_of_values
-from nas_compress.runs.checks.adopt import adopt
 from nas_compress.runs.checks.model_files import model_path, teacher_path
+from nas_compress.runs.checks.upgrade import adopt
 from nas_compress.runs.folder import RunFolder, require_free
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record, count_records, ignored_folders, read_baseline, read_records
 from nas_compress.runs.results import make_front
 from nas_compress.runs.versions import continuation_notes, versions
+from nas_compress.search.ask_and_tell import Clock, Trials
 from nas_compress.search.float32_comparison import compare_members
 from nas_compress.search.loop import search
 from nas_compress.search.preflight.accuracy_floor import require_floor_in_reach
@@ -36,8 +37,8 @@ from nas_compress.search.preflight.feasibility import (
     within_reach,
 )
 from nas_compress.search.preflight.float_weights import float_weights_note
-from nas_compress.search.preflight.label_notes import known_labels, label_notes
 from nas_compress.search.preflight.teacher_check import check_own_teacher
+from nas_compress.search.preflight.unlabelled_notes import known_labels, label_notes
 from nas_compress.search.preflight.warnings import notes
 from nas_compress.search.progress import Progress
 from nas_compress.search.remeasure import (
@@ -71,7 +72,6 @@ from nas_compress.search.storage.optuna_storage import (
 from nas_compress.search.storage.recovery import repeat_lost, require_same_trials
 from nas_compress.search.storage.shared_files import SharedStore, open_shared
 from nas_compress.search.storage.urls import shown_url
-from nas_compress.search.trials import Clock, Trials
 from nas_compress.search.workers.count import AUTO, worker_count
 from nas_compress.search.workers.processes import Workers, WorkerTask
 from nas_compress.tasks.task import task_chance

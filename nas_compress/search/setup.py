@@ -35,15 +35,15 @@ from nas_compress.measurement.own_metrics import require_sound_metrics
 from nas_compress.measurement.pipeline import Stopwatch, calibration_samples, measure_cost, measure_file, write_file
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
-from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_network
+from nas_compress.pruning.unpruned_layers import layers_left_whole
 from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.runs.checks.model_files import digests_of_teacher
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline, write_baseline
 from nas_compress.search.samplers.table import require_sampler
-from nas_compress.search.stopping_rule import require_metrics, study_rule
 from nas_compress.search.study_data import study_dataset
+from nas_compress.search.trial_stopper import require_metrics, study_rule
 from nas_compress.tasks.batch import Batch, device_of, one_sample, timed_sizes
 from nas_compress.teacher.finite_answers import require_finite_answers
 from nas_compress.teacher.given import GivenTeacher
@@ -60,7 +60,7 @@ from nas_compress.values.metrics.table import Budget
 from nas_compress.values.outcome import Measured
 from nas_compress.values.precision import Precision
 from nas_compress.values.signature import Signature
-from nas_compress.values.text.lengths import SampleSizes
+from nas_compress.values.text.measured_lengths import SampleSizes
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import optuna
 
 from nas_compress.search.preflight.feasibility import Sized, draw_candidates
 from nas_compress.search.setup import StudyParts
-from nas_compress.search.storage.attributes import POINT, STARTED
+from nas_compress.search.storage.attribute_names import POINT, STARTED
 from nas_compress.teacher.obtain import teacher_architecture
 
 

@@ -33,7 +33,7 @@ from nas_compress.search.preflight.forecast import duration_in_words, quick_fore
 from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.setup import StudyParts, gather
 from nas_compress.search.starter.encoders import encoder_folder, encoder_settings, encoder_teacher
-from nas_compress.search.starter.sounds import guessed_sounds, sounds_text
+from nas_compress.search.starter.sound_settings import guessed_sounds, sounds_text
 from nas_compress.search.starter.templates import (
     BUILT_IN_DATA,
     FEWER,
@@ -54,7 +54,7 @@ from nas_compress.search.starter.templates import (
     output_line,
     study_name,
 )
-from nas_compress.search.starter.texts import guessed_columns, mean_length, starter_settings, texts_text
+from nas_compress.search.starter.text_columns import guessed_columns, mean_length, starter_settings, texts_text
 from nas_compress.search.study_data import study_dataset
 from nas_compress.tasks.task import Task
 from nas_compress.values.metrics.table import METRICS, Budget

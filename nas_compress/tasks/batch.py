@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_compress.errors import RequestError
-from nas_compress.tasks.mapped import MappedRows, MappedTensor, Rows
+from nas_compress.tasks.memory_map import MappedRows, MappedTensor, Rows
 from nas_compress.values.signature import TensorSpec
-from nas_compress.values.text.lengths import Lengths, SampleSizes
+from nas_compress.values.text.measured_lengths import Lengths, SampleSizes
 
 Batch: TypeAlias = Mapping[str, Tensor]
 """Tensors by name, in signature order; each has one row per sample."""

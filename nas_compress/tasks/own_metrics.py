@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from nas_compress.errors import MetricError, describe
-from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.tasks.export_tolerance import Agreement, Rounding
 from nas_compress.tasks.task import Task, chosen_metrics
 from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature, TensorSpec

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.tasks.agreement import Agreement, Rounding, compared
 from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.tasks.export_tolerance import Agreement, Rounding, compared
 from nas_compress.tasks.scores import REGRESSION
 from nas_compress.tasks.task import Task, chosen_metrics
 from nas_compress.values.metrics.table import METRICS

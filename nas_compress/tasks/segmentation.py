@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.tasks.agreement import Agreement, Rounding, compared
 from nas_compress.tasks.batch import Arrays, Batch
+from nas_compress.tasks.export_tolerance import Agreement, Rounding, compared
 from nas_compress.tasks.scores import SEGMENTATION, pixel_counts
 from nas_compress.tasks.task import Task, chosen_metrics, weight_of
-from nas_compress.values.file_contract import OUTPUT_NAME
+from nas_compress.values.file_constants import OUTPUT_NAME
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.signature import BATCH, Signature, TensorSpec
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_compress.errors import RequestError
-from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Arrays, Batch, to_tensors
+from nas_compress.tasks.export_tolerance import Agreement, Rounding
 from nas_compress.tasks.multi_label import MultiLabel
 from nas_compress.tasks.regression import Regression
 from nas_compress.tasks.task import Task, chosen_metrics
-from nas_compress.values.metrics.task_names import MEAN_SCORE, of_task
+from nas_compress.values.metrics.multi_task import MEAN_SCORE, of_task
 from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature, TensorSpec
 

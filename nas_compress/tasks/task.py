@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nas_compress.errors import RequestError
-from nas_compress.tasks.agreement import Agreement, Rounding
 from nas_compress.tasks.batch import Arrays, Batch, count, device_of
+from nas_compress.tasks.export_tolerance import Agreement, Rounding
 from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature, TensorSpec
 

@@ -21,10 +21,10 @@ from nas_compress.models.family import AnyFamily
 from nas_compress.models.features import Observation
 from nas_compress.pruning.channel_groups import ChannelGroup
 from nas_compress.pruning.depth import Kept, block_importance, choose_blocks, removable_blocks, without_blocks
-from nas_compress.pruning.heads import rank_heads
+from nas_compress.pruning.head_importance import rank_heads
 from nas_compress.pruning.importance_criteria import LossSamples, rank_channels
-from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_network
+from nas_compress.pruning.unpruned_layers import layers_left_whole
 from nas_compress.pruning.value_check import WholeLayers
 from nas_compress.quantization.sensitivity import Sensitivity, layer_sensitivities
 from nas_compress.tasks.batch import split

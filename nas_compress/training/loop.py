@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
 from nas_compress.errors import NonFiniteLossError, RequestError
-from nas_compress.models.narrow_convolutions import safe_backward
+from nas_compress.models.onednn_workaround import safe_backward
 from nas_compress.tasks.batch import device_of, rows, token_lengths, unpadded
 from nas_compress.training.checkpoint import Checkpoint, TrainingState
 from nas_compress.training.flat_parameters import flattened

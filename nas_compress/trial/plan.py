@@ -13,7 +13,7 @@ from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bit_allocation import planned_bits
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.kernel_choice import choose_kernels
-from nas_compress.trial.mutual_peers import macs_together, peer_shape
+from nas_compress.trial.peer_shape import macs_together, peer_shape
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.validity import CandidateRules, CheckedCandidate
 from nas_compress.values.architecture import Architecture

@@ -18,15 +18,15 @@ from nas_compress.files import TEMPORARY, make_folder
 from nas_compress.measurement.pipeline import Stopwatch, measure_file, write_file
 from nas_compress.models.exits.network import exit_signature
 from nas_compress.training.checkpoint import Checkpoint
-from nas_compress.trial.born_again import write_ensemble
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.cost_bounds import least_cost
 from nas_compress.trial.fitted_exits import exit_layer_bits, set_thresholds_, with_fitted_exits
+from nas_compress.trial.generation_ensemble import write_ensemble
 from nas_compress.trial.monitor import Monitor, Stopper
 from nas_compress.trial.plan import TrialPlan, candidate_rules, plan_trial
 from nas_compress.trial.shape import fresh_networks, fresh_student, layers_kept_whole
 from nas_compress.trial.train_student import OnEpoch, teach
 from nas_compress.trial.training import float_products
-from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CheckedCandidate
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured, Outcome

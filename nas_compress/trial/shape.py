@@ -21,7 +21,7 @@ from nas_compress.pruning.pruned_family import pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
 from nas_compress.pruning.teacher_shape import TeacherShape, require_inheritable, require_shape, with_open_settings
 from nas_compress.pruning.widths import student_fractions, student_widths, whole_heads
-from nas_compress.quantization.traced.network import with_activation_points
+from nas_compress.quantization.traced.activation_points import with_activation_points
 from nas_compress.tasks.batch import Batch
 from nas_compress.teacher.derived import pretrained
 from nas_compress.teacher.pretrained.kept_tokens import keep_tokens_

@@ -24,7 +24,7 @@ from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.exits_objective import ExitsObjective
 from nas_compress.training.live_answers import LiveAnswers
-from nas_compress.training.mutual import MutualObjective
+from nas_compress.training.mutual_objective import MutualObjective
 from nas_compress.training.objective import LossObjective, TrainingObjective, observe
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.fitted_exits import fresh_heads

@@ -23,11 +23,11 @@ from nas_compress.models.shapes_only import shapes_only
 from nas_compress.pruning.depth import KEPT_BLOCKS
 from nas_compress.pruning.importance_criteria import criterion_named
 from nas_compress.pruning.ranking import require_ranking
-from nas_compress.quantization.traced.network import with_activation_points
+from nas_compress.quantization.traced.activation_points import with_activation_points
 from nas_compress.tasks.batch import zeros
 from nas_compress.teacher.derived import JOINED, require_joined
+from nas_compress.teacher.input_size_rules import require_picture_size
 from nas_compress.teacher.obtain import teacher_architecture
-from nas_compress.teacher.picture_size import require_picture_size
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.pretrained.gradual import require_gradual

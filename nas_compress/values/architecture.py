@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nas_compress.values.family_settings import FamilySettings, family_settings, setting_names
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.file_constants import INPUT_NAME
 from nas_compress.values.normalisation import Normalisation
 from nas_compress.values.signature import Signature
 

@@ -10,7 +10,7 @@ from typing import Any
 from nas_compress.errors import RequestError
 from nas_compress.values.audio.log_mel import LogMel
 from nas_compress.values.text.hashed_words import HashedWords
-from nas_compress.values.text.lengths import Lengths
+from nas_compress.values.text.measured_lengths import Lengths
 from nas_compress.values.text.word_pieces import WordPieces
 
 BATCH = "N"

@@ -34,8 +34,8 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.train_student import find_supervision
 from nas_compress.values.candidate import Candidate, LossTerm, Teaching
+from nas_compress.values.metrics.multi_task import task_rows
 from nas_compress.values.metrics.table import declare_metrics
-from nas_compress.values.metrics.task_names import task_rows
 
 CHOICES = {
     "digit": TaskChoice(name="digit", labels="label", metric="accuracy"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from image_files import file_accuracy
-from nas_compress.cli.listing import KINDS
+from nas_compress.cli.list_names import KINDS
 from nas_compress.cli.main import commands
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.files import read_sealed_json

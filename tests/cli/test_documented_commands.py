@@ -21,7 +21,7 @@ from nas_compress.config.study_file import parse_spec, read_study
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front, write_front
-from nas_compress.runs.savings import savings
+from nas_compress.runs.saved_epochs import savings
 from running import Command, change_record, quick_and_apart
 
 LOOKING = ("status", "show", "verify", "plot", "export", "measure", "agent", "list")

@@ -20,7 +20,7 @@ from nas_compress.files import JSON_LIMIT
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records, write_record
 from nas_compress.runs.results import read_front, write_front
-from nas_compress.runs.savings import savings
+from nas_compress.runs.saved_epochs import savings
 from nas_compress.search.storage.optuna_storage import opened_storage
 from running import Command, write_study
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nas_compress.config.named_code import named_code
 from nas_compress.config.schema import DataSection, StudySpec
 from nas_compress.config.study_file import StudyFile
 from nas_compress.config.teacher_section import TeacherSection
+from nas_compress.config.user_code_files import named_code
 from nas_compress.files import digest_of_file
 from nas_compress.user_code import code_digest, module_file, user_callable
 from nas_compress.values.candidate import Candidate

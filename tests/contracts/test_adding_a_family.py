@@ -14,8 +14,8 @@ from nas_compress.errors import RequestError
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.features import Observation, OneInputNetwork
+from nas_compress.models.input_output_scaling import raw_input
 from nas_compress.models.layers import Head
-from nas_compress.models.scaling import raw_input
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.architecture import Architecture, Width
 from nas_compress.values.candidate import Candidate

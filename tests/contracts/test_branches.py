@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels
 from nas_compress.export import graph_edits
 from nas_compress.export.integer_linear import make_linear_layers_integer_
 from nas_compress.export.integer_moves import move_integers_
-from nas_compress.export.layout import Layout
 from nas_compress.export.lower_stored_weights import leave_out_zeros_, store_weights_
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
+from nas_compress.export.weight_formats import Layout
 from nas_compress.measurement.file_contents import stored_layers, weight_contents
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.onnx_macs import count_onnx_macs

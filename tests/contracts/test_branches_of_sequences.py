@@ -18,9 +18,9 @@ from test_branches import PASSES as OF_IMAGES
 from torch import Tensor, nn
 
 from nas_compress.export import onnx_file
-from nas_compress.export.layout import PACKED
 from nas_compress.export.strip import strip
 from nas_compress.export.torchscript import trace_to_onnx
+from nas_compress.export.weight_formats import PACKED
 from nas_compress.models.inputs.hashed_words import WordsOfBytes
 from nas_compress.models.inputs.spectrogram import SpectrogramInput
 from nas_compress.quantization.layer_bits import weight_layers

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.errors import RequestError
-from nas_compress.losses.attention import AttentionMatrix, HiddenState, MinilmRelations, TokenLoss, minilm_relations
 from nas_compress.losses.features import (
     AttentionTransfer,
     Fitnet,
@@ -25,6 +24,13 @@ from nas_compress.losses.features import (
 )
 from nas_compress.losses.table import TERMS
 from nas_compress.losses.term_kinds import FeatureLoss, FeatureTerm, complete_settings
+from nas_compress.losses.transformer_features import (
+    AttentionMatrix,
+    HiddenState,
+    MinilmRelations,
+    TokenLoss,
+    minilm_relations,
+)
 from nas_compress.models.features import Observation
 
 FEATURE_TERMS = {name: term for name, term in TERMS.items() if isinstance(term, FeatureTerm)}

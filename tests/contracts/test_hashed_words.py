@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas_compress.data.text.hashing import hashed_inputs, padded_bytes
+from nas_compress.data.text.utf8_bytes import hashed_inputs, padded_bytes
 from nas_compress.devices.onnx_session import file_signature, open_session
 from nas_compress.devices.onnxruntime_cpu.timed_session import random_batch
 from nas_compress.errors import RequestError

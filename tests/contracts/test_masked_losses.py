@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas_compress.losses.attention import minilm_relations
 from nas_compress.losses.table import TERMS
 from nas_compress.losses.term_kinds import FeatureLoss, FeatureTerm, complete_settings
 from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.losses.transformer_features import minilm_relations
 from nas_compress.models.families import FAMILIES, build_student
 from nas_compress.models.features import ObservableNetwork, Observation
 from nas_compress.tasks.classification import Classification

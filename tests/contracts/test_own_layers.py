@@ -13,10 +13,10 @@ from torch import nn
 from image_files import export_images, predict_logits
 from nas_compress.measurement.file_contents import weight_contents
 from nas_compress.measurement.graph_key import structure_key
+from nas_compress.quantization.find_weights import find_weights
 from nas_compress.quantization.layer_bits import bits_by_layer
 from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.training_aware import make_aware_
-from nas_compress.quantization.weights import find_weights
 from own_networks import NETWORKS, SHAPE
 
 SAMPLES = torch.randint(0, 17, (64, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_compress.errors import ExportError
-from nas_compress.tasks.agreement import Rounding
 from nas_compress.tasks.batch import require_fitting, to_arrays
+from nas_compress.tasks.export_tolerance import Rounding
 from nas_compress.tasks.table import TASKS
 from nas_compress.tasks.task import Task, task_chance
+from nas_compress.values.metrics.multi_task import task_rows
 from nas_compress.values.metrics.table import METRICS
-from nas_compress.values.metrics.task_names import task_rows
 from nas_compress.values.signature import TensorSpec
 
 SAMPLES = 64

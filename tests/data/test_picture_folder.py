@@ -15,7 +15,7 @@ from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.store import build
 from nas_compress.errors import RequestError
 from nas_compress.tasks.classification import Classification
-from nas_compress.tasks.mapped import MappedTensor
+from nas_compress.tasks.memory_map import MappedTensor
 
 WHERE = "study.toml: data.folder"
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -91,7 +91,7 @@ def test_large_folders_stay_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     paint("photos/a", 20, RED)
     paint("photos/b", 20, GREEN)
     resident = load()
-    monkeypatch.setattr("nas_compress.data.arrays.RESIDENT", 100)
+    monkeypatch.setattr("nas_compress.data.array_conversion.RESIDENT", 100)
     mapped = load()
     assert isinstance(mapped.train.inputs["input"], MappedTensor)
     for found, expected in ((mapped.train, resident.train), (mapped.validation, resident.validation)):

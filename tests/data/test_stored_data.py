@@ -23,7 +23,7 @@ from nas_compress.data.torch_dataset import READ_TWICE, FactorySource, Origin
 from nas_compress.errors import RequestError, RunError
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
-from nas_compress.tasks.mapped import MappedTensor
+from nas_compress.tasks.memory_map import MappedTensor
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 
@@ -290,7 +290,7 @@ def test_a_store_needs_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None
 def test_large_data_stay_on_disk_and_train_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     write(300)
     resident = load(shift=1)
-    monkeypatch.setattr("nas_compress.data.arrays.RESIDENT", 100)
+    monkeypatch.setattr("nas_compress.data.array_conversion.RESIDENT", 100)
     mapped = load(shift=1)
     assert isinstance(mapped.train.inputs["input"], MappedTensor)
     assert torch.equal(inputs(resident), inputs(mapped))
@@ -312,7 +312,7 @@ def test_memory_maps_of_the_user_stay_memory_maps(monkeypatch: pytest.MonkeyPatc
     plain = load()
     del sys.modules["my_data"]
     Path("my_data.py").write_text(code.replace("MODE", '"r"'))
-    monkeypatch.setattr("nas_compress.data.arrays.RESIDENT", 100)
+    monkeypatch.setattr("nas_compress.data.array_conversion.RESIDENT", 100)
     mapped = load(train_samples=100)
     assert (
         isinstance(mapped.train.inputs["input"], MappedTensor) and mapped.train.inputs["input"].dtype == torch.float32

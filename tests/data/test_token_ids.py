@@ -9,7 +9,7 @@ from torch import Tensor
 from nas_compress.data.augment.protocol import NoAugmentation
 from nas_compress.data.dataset import Dataset, HeldOutSplit, Split
 from nas_compress.errors import RequestError
-from nas_compress.models.tokens import masked_max, masked_mean, token_counts, token_mask
+from nas_compress.models.token_padding import masked_max, masked_mean, token_counts, token_mask
 from nas_compress.tasks.batch import zeros
 from nas_compress.tasks.classification import Classification
 from nas_compress.values.signature import Signature, TensorSpec

@@ -15,7 +15,7 @@ from nas_compress.errors import RequestError
 MODULE = """
 import numpy as np
 import torch
-from nas_compress.tasks.agreement import Agreement
+from nas_compress.tasks.export_tolerance import Agreement
 from nas_compress.tasks.task import Task
 from nas_compress.values.signature import Signature, TensorSpec
 

@@ -53,7 +53,7 @@ def test_a_file_of_any_bits_gives_the_answers_of_onnxruntime(
 @pytest.mark.parametrize("family", ["resnet", "mobilenet", "vit", "mlp"])
 def test_integer_files_run_on_integer_kernels(family: str, make_network: MakeNetwork, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    from nas_compress.devices.openvino.kernels import INTEGERS, weight_products
+    from nas_compress.devices.openvino.kernel_check import INTEGERS, weight_products
 
     device = open_device("openvino")
     for bits in (8, 4, 1):

@@ -15,7 +15,7 @@ import pytest
 import nas_compress
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
-from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
+from nas_compress.devices.onnxruntime_cpu.training_pause import QuietWindow
 from timing import meter_with_level, save_net
 
 Begin = Callable[[Path, str], subprocess.Popen[str]]
@@ -23,7 +23,7 @@ Begin = Callable[[Path, str], subprocess.Popen[str]]
 OTHER = """
 import sys, time
 from pathlib import Path
-from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
+from nas_compress.devices.onnxruntime_cpu.training_pause import QuietWindow
 window = QuietWindow(Path(sys.argv[1]))
 with window.{how}:
     print("inside", flush=True)
@@ -106,7 +106,7 @@ def test_beside_a_process_that_never_pauses_a_latency_is_noisy_and_not_kept(
 ) -> None:
     meter = meter_with_level(tmp_path, 1e6)
     net = save_net(tmp_path / "net.onnx")
-    monkeypatch.setattr("nas_compress.devices.onnxruntime_cpu.quiet_window.TURN_S", 0.05)
+    monkeypatch.setattr("nas_compress.devices.onnxruntime_cpu.training_pause.TURN_S", 0.05)
     process = stubborn(tmp_path / describe_machine().key, "still()")
     assert meter.measure(net, key="net").noisy
     process.kill()

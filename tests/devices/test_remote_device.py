@@ -12,7 +12,7 @@ import pytest
 
 from nas_compress.devices.onnx_session import read_model
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
-from nas_compress.devices.onnxruntime_cpu.quiet_window import QuietWindow
+from nas_compress.devices.onnxruntime_cpu.training_pause import QuietWindow
 from nas_compress.devices.remote import agent
 from nas_compress.devices.remote.agent_file import restricted_key, write_agent
 from nas_compress.devices.remote.connection import Connection

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from onnxruntime.tools.reduced_build_config_parser import parse_config
 
-from nas_compress.devices.onnx_parts import flat_graph
 from nas_compress.devices.onnx_session import open_session, read_model
+from nas_compress.devices.onnx_traversal import flat_graph
 from nas_compress.devices.required_operators import required_operators
 from nas_compress.errors import RequestError
 from timing import save_net

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels, optimised_operators
 from nas_compress.errors import RequestError
 from nas_compress.measurement.predictions import predict
 from nas_compress.models.integer_ops import round_in_own_range

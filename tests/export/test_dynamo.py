@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from image_files import export_images, predict_logits
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import optimised_operators
+from nas_compress.devices.onnxruntime_cpu.kernel_check import optimised_operators
 from nas_compress.quantization.quantize import quantize
 
 pytest.importorskip("onnxscript")

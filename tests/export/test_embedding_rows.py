@@ -12,9 +12,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from nas_compress.export.layout import STEPS, Layout
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.export.sequences.embedding_rows import pack_rows, row_bits
+from nas_compress.export.weight_formats import STEPS, Layout
 from nas_compress.quantization.modules import StoredEmbedding
 from nas_compress.quantization.quantize import quantize
 from token_networks import TEXT, File, encoder, sentences

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from image_files import check_images, export_images, image_steps, predict_logits
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
-from nas_compress.export.layout import Layout
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels, optimised_operators
+from nas_compress.export.weight_formats import Layout
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.models.layers import ActivationPoint, ConvUnit, Head, RawInput
 from nas_compress.quantization.modules import IntegerWeight

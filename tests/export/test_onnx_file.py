@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from image_files import check_images, export_images, predict_logits
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels, optimised_operators
 from nas_compress.errors import RequestError, RunError
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.quantization.modules import IntegerWeight

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from image_files import check_images, export_images, predict_logits
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import (
+from nas_compress.devices.onnxruntime_cpu.kernel_check import (
     float_kernels,
     optimised_operators,
     require_integer_kernels,

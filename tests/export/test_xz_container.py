@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from image_files import export_images, image_steps, predict_logits
 from nas_compress.devices.onnx_session import open_session, read_content
 from nas_compress.errors import RequestError
-from nas_compress.export.layout import STEPS, Layout
+from nas_compress.export.weight_formats import STEPS, Layout
 from nas_compress.export.xz_container import compress
 from nas_compress.measurement.graph_key import structure_key
 from nas_compress.quantization.quantize import quantize

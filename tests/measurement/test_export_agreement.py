@@ -10,7 +10,7 @@ import torch
 
 from image_files import check_images, compare_images, export_images, file_accuracy, predict_logits
 from nas_compress.devices.onnx_session import open_session
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import (
+from nas_compress.devices.onnxruntime_cpu.kernel_check import (
     float_kernels,
     optimised_operators,
     require_integer_kernels,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from image_files import export_images, predict_logits
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels, optimised_operators
 from nas_compress.errors import RequestError
 from nas_compress.models.factorised import Factorised, channel_svd, factorise_, low_rank, tucker
 from nas_compress.models.families import FAMILIES

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.models.narrow_convolutions import safe_backward
+from nas_compress.models.onednn_workaround import safe_backward
 from nas_compress.quantization.trainable_modules import FakeQuantConv2d
 
 TRAINING = """

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels, optimised_operators
 from nas_compress.errors import RequestError
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.onnx_macs import count_onnx_macs

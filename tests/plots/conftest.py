@@ -5,7 +5,7 @@ import pytest
 
 from fronts import front as front
 from fronts import student
-from nas_compress.values.point import Point
+from nas_compress.values.front_point import Point
 
 
 @pytest.fixture

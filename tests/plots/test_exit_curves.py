@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from nas_compress.plots.hypervolume_history import plot_hypervolume
 from nas_compress.plots.panel import curves
 from nas_compress.plots.pareto import plot_front
+from nas_compress.plots.progress_curves import plot_hypervolume
 from nas_compress.plots.scales import limits
 from nas_compress.runs.front import Front
 from nas_compress.runs.selection import chosen_members
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import Objective
-from nas_compress.values.point import Point
 
 
 def point(trial: int, accuracy: float, latency_ms: float, **others: object) -> Point:

@@ -12,8 +12,8 @@ from nas_compress.errors import RequestError
 from nas_compress.plots.panel import staircase
 from nas_compress.plots.pareto import pairs, plot_front
 from nas_compress.runs.front import Front
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import Budget, Objective
-from nas_compress.values.point import Point
 
 
 def objectives(*names: str) -> tuple[Objective, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas_compress.errors import RequestError
-from nas_compress.plots.hypervolume_history import plot_hypervolume
+from nas_compress.plots.progress_curves import plot_hypervolume
 from nas_compress.runs.front import Front
 
 

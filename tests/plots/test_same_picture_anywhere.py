@@ -14,7 +14,7 @@ import nas_compress
 
 DRAW = """
 import hashlib, os, sys
-from nas_compress.plots.hypervolume_history import curve_picture
+from nas_compress.plots.progress_curves import curve_picture
 from nas_compress.plots.pareto import front_picture
 from fronts import front
 drawn = front_picture(front.__wrapped__(), title="a study").png()

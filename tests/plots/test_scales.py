@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nas_compress.plots import scales
-from nas_compress.plots.labels import put_label
+from nas_compress.plots.label_placement import put_label
 from nas_compress.plots.marks import shapes
 from nas_compress.runs.front import Front
 from nas_compress.values.metrics.table import METRICS

@@ -15,7 +15,7 @@ from image_batches import example, labelled
 from nas_compress.errors import RequestError
 from nas_compress.models.features import ObservableNetwork
 from nas_compress.pruning.channel_groups import ChannelGroup
-from nas_compress.pruning.heads import rank_heads
+from nas_compress.pruning.head_importance import rank_heads
 from nas_compress.pruning.importance_criteria import rank_channels
 from nas_compress.pruning.ranking import surviving_fractions
 

@@ -12,9 +12,9 @@ from nas_compress.errors import RequestError
 from nas_compress.pruning.channel_groups import TracedGroup, cuts_inputs, trace_groups
 from nas_compress.pruning.cutting import cut_network, most_important
 from nas_compress.pruning.importance_criteria import rank_channels
-from nas_compress.pruning.kept_layers import in_one_line, layers_left_whole
 from nas_compress.pruning.pruned_family import build_pruned, pruned_widths
 from nas_compress.pruning.ranking import surviving_fractions
+from nas_compress.pruning.unpruned_layers import in_one_line, layers_left_whole
 from nas_compress.values.architecture import Architecture
 
 SHAPE = (3, 16, 16)

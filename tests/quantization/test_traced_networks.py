@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from nas_compress.devices.onnx_session import open_session
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels, optimised_operators
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels, optimised_operators
 from nas_compress.errors import FloatKernelError, RequestError
 from nas_compress.export.onnx_file import export_onnx
 from nas_compress.measurement.pipeline import Stopwatch, measure_cost, write_file
@@ -22,8 +22,8 @@ from nas_compress.models.features import watch
 from nas_compress.models.layers import ActivationPoint
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.quantize import quantize
-from nas_compress.quantization.traced.attention import SeparateAttention
-from nas_compress.quantization.traced.network import with_activation_points
+from nas_compress.quantization.traced.activation_points import with_activation_points
+from nas_compress.quantization.traced.decomposed_attention import SeparateAttention
 from nas_compress.quantization.trainable_modules import LearnedStepActivation
 from nas_compress.quantization.training_aware import make_aware_
 from nas_compress.quantization.weight_flow import own_name

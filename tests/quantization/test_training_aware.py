@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from image_files import export_images, predict_logits
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels
 from nas_compress.errors import RequestError
 from nas_compress.quantization.arithmetic import per_channel, weight_levels
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers

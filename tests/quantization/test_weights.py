@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from nas_compress.quantization.find_weights import find_weights
 from nas_compress.quantization.layer_bits import bits_by_layer, weight_layers
 from nas_compress.quantization.modules import HalfWeight
 from nas_compress.quantization.parametrized import is_stored, replaced, round_parameter_, store_parameter_
@@ -17,7 +18,6 @@ from nas_compress.quantization.quantize import quantize
 from nas_compress.quantization.sensitivity import layer_sensitivities
 from nas_compress.quantization.weight_flow import weight_flow
 from nas_compress.quantization.weight_quantizers import LargestWeight
-from nas_compress.quantization.weights import find_weights
 from nas_compress.tasks.classification import Classification
 from own_networks import NETWORKS, SHAPE, Bare, Encoder, Normed, Tied
 

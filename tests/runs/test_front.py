@@ -12,9 +12,9 @@ from rich.console import Console
 
 from nas_compress.errors import RequestError
 from nas_compress.runs.front import Front
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import Budget, Objective
 from nas_compress.values.pareto import hypervolume, knee, non_dominated
-from nas_compress.values.point import Point
 
 
 def point(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from nas_compress.runs.inherited import INHERITED, PRETRAINED, origin_notes
+from nas_compress.runs.inherited_weights import INHERITED, PRETRAINED, origin_notes
 from nas_compress.runs.records import Record
 from nas_compress.values.candidate import Candidate, LossTerm, Teaching
 from nas_compress.values.outcome import Outcome

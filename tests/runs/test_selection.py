@@ -8,8 +8,8 @@ import pytest
 from nas_compress.errors import RequestError
 from nas_compress.runs.front import Front
 from nas_compress.runs.selection import OPERATORS, chosen_members, kept_members, parse_condition
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import Objective
-from nas_compress.values.point import Point
 
 
 def point(trial: int, accuracy: float, size_bytes: int, family: str, wide: bool = False) -> Point:

@@ -16,5 +16,5 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials without their training, whose file and figures stay real, and without long surveys: for many trials."""
     monkeypatch.setattr("nas_compress.trial.training.train", lambda student, *rest, **named: student.eval() and {})
-    monkeypatch.setattr("nas_compress.search.samplers.ehvi.SURVEY", 4)
-    monkeypatch.setattr("nas_compress.search.samplers.ehvi.LOOKS", 2)
+    monkeypatch.setattr("nas_compress.search.samplers.ehvi_sampler.SURVEY", 4)
+    monkeypatch.setattr("nas_compress.search.samplers.ehvi_sampler.LOOKS", 2)

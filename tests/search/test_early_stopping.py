@@ -18,8 +18,8 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.front import Front
 from nas_compress.runs.records import Record, read_records
 from nas_compress.search.run import run_study
-from nas_compress.search.stopping_rule import RuleStopper, study_rule
 from nas_compress.search.storage.optuna_storage import open_storage
+from nas_compress.search.trial_stopper import RuleStopper, study_rule
 from nas_compress.stopping.behind import Behind
 from nas_compress.stopping.optuna_adapter import CURVE, curve_of
 from nas_compress.stopping.rules import NoRule

@@ -23,7 +23,7 @@ from nas_compress.runs.results import read_front
 from nas_compress.search.measure import measure
 from nas_compress.search.run import run_study
 from nas_compress.values.exits.figures import OperatingPoint, expected
-from nas_compress.values.point import Point
+from nas_compress.values.front_point import Point
 from running import Command, command_in, own_cache, quick_and_apart, write_study
 
 SPACE = '''"""One network with exits at two places, and without."""

@@ -16,7 +16,7 @@ from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_candidate, read_record, read_records, write_record
 from nas_compress.search.run import run_study
-from nas_compress.search.storage.attributes import DEATHS
+from nas_compress.search.storage.attribute_names import DEATHS
 from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.search.storage.recovery import MOST_DEATHS, settle_cut_trials
 from nas_compress.tasks.classification import Classification
@@ -130,7 +130,7 @@ def test_a_trial_interrupted_between_its_record_and_the_storage_is_told(
         raise KeyboardInterrupt
 
     study, root = write_study(tmp_path / "study", ("trials = 3", "trials = 1")), tmp_path / "runs" / "tiny"
-    monkeypatch.setattr("nas_compress.search.trials.tell", interrupted)
+    monkeypatch.setattr("nas_compress.search.ask_and_tell.tell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_study(study)
     (record,) = read_records(RunFolder(root=root))

@@ -120,8 +120,8 @@ DEATHS = [
         for module, function in (
             ("nas_compress.trial.run", "write_file"),
             ("nas_compress.trial.run", "measure_file"),
-            ("nas_compress.search.trials", "write_record"),
-            ("nas_compress.search.trials", "tell"),
+            ("nas_compress.search.ask_and_tell", "write_record"),
+            ("nas_compress.search.ask_and_tell", "tell"),
         )
         for trial in (1, 2)
     ),

@@ -20,7 +20,7 @@ SERVER = '[device.server]\nkind = "onnxruntime_cpu"\nbatch = 2\n'
 DEATHS = (
     Death(module="nas_compress.measurement.named_devices", function="measure_latency", call=1),
     Death(module="nas_compress.measurement.named_devices", function="figures_on", call=2),
-    Death(module="nas_compress.search.trials", function="write_record", call=1),
+    Death(module="nas_compress.search.ask_and_tell", function="write_record", call=1),
     Death(module="nas_compress.measurement.named_devices", function="measure_latency", call=2),
     Death(module="nas_compress.search.remeasure", function="described_devices", call=1),
 )

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas_compress.config.named_code import named_code
 from nas_compress.config.schema import StudySpec
 from nas_compress.config.study_file import parse_spec, read_study
+from nas_compress.config.user_code_files import named_code
 from nas_compress.errors import RequestError
 from nas_compress.files import read_json
 from nas_compress.measurement.own_metrics import with_own_metrics

@@ -100,7 +100,7 @@ def test_a_killed_run_leaves_no_agent_and_continues(tmp_path: Path) -> None:
     )
     agent = changed_agent(tmp_path, counted)
     study = write_study(tmp_path / "s", OBJECTIVES, extra=pi(*agent[1:]))
-    death = Death(module="nas_compress.search.trials", function="write_record", call=2)
+    death = Death(module="nas_compress.search.ask_and_tell", function="write_record", call=2)
     arguments = ["run", study, "--out", tmp_path / "run", "--workers", 1]
     assert run_and_die(arguments, death, cwd=tmp_path, cache=tmp_path / "cache", log=tmp_path / "log") == -SIGKILL
     folder, end = RunFolder(root=tmp_path / "run"), time.monotonic() + 300

@@ -14,8 +14,8 @@ from nas_compress.errors import RequestError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
-from nas_compress.search.stopping_rule import PrunerStopper, study_pruner
 from nas_compress.search.storage.optuna_storage import open_storage
+from nas_compress.search.trial_stopper import PrunerStopper, study_pruner
 from nas_compress.values.metrics.table import Reward
 from nas_compress.values.outcome import Measured
 from running import write_study

@@ -15,7 +15,7 @@ from nas_compress.config.schema import TrainingSection
 from nas_compress.config.study_file import read_study
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels
 from nas_compress.models.macs import count_macs
 from nas_compress.runs.bundle import export_bundle
 from nas_compress.runs.folder import RunFolder

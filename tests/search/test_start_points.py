@@ -17,7 +17,7 @@ from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import gather
 from nas_compress.search.start_points import queue_start_points, start_points
-from nas_compress.search.storage.attributes import POINT, STARTED
+from nas_compress.search.storage.attribute_names import POINT, STARTED
 from running import write_study
 
 

@@ -13,7 +13,7 @@ from nas_compress.config.study_file import read_study
 from nas_compress.errors import RequestError
 from nas_compress.search.run import run_study
 from nas_compress.search.starter.encoders import encoder_folder, encoder_ids
-from nas_compress.search.starter.texts import guessed_columns
+from nas_compress.search.starter.text_columns import guessed_columns
 from nas_compress.search.starter_study import Starter, write_starter
 from running import own_cache as own_cache
 
@@ -64,7 +64,7 @@ def test_a_file_without_texts_or_labels_is_refused_in_one_line(content: bytes, w
 
 
 def test_words_are_hashed_where_word_pieces_cannot_be_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas_compress.search.starter.texts.find_spec", lambda name: None)
+    monkeypatch.setattr("nas_compress.search.starter.text_columns.find_spec", lambda name: None)
     (tmp_path / "reviews.csv").write_text(lines("id", "review", "verdict"))
     said: list[str] = []
     study, _ = write_starter(Starter(folder=tmp_path / "mine", data=str(tmp_path / "reviews.csv")), said.append)

@@ -71,9 +71,9 @@ def write(*, noise: bool = False) -> Path:
 
 def test_a_study_on_mapped_samples_has_the_figures_of_samples_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     study = write()
-    monkeypatch.setattr("nas_compress.data.arrays.RESIDENT", 100)
+    monkeypatch.setattr("nas_compress.data.array_conversion.RESIDENT", 100)
     front = run_study(study)
-    monkeypatch.setattr("nas_compress.data.arrays.RESIDENT", 10**9)
+    monkeypatch.setattr("nas_compress.data.array_conversion.RESIDENT", 10**9)
     (member,) = front.members
     found = measure(Path("runs/table") / member.model, study)
     assert found["accuracy"] == member.figures["accuracy"]

@@ -12,8 +12,8 @@ from nas_compress.files import read_json
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records
 from nas_compress.search.run import run_study
-from nas_compress.search.samplers.ehvi import START
-from nas_compress.search.samplers.known_costs import KnownCosts
+from nas_compress.search.samplers.cost_cache import KnownCosts
+from nas_compress.search.samplers.ehvi_sampler import START
 from nas_compress.search.samplers.proposals import key_of
 from nas_compress.search.samplers.table import SAMPLERS, SamplerContext, make_sampler, require_sampler
 from nas_compress.search.storage.optuna_storage import open_storage

@@ -19,7 +19,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.measure import measure
 from nas_compress.search.run import run_study
-from nas_compress.search.stopping_rule import require_metrics
+from nas_compress.search.trial_stopper import require_metrics
 from nas_compress.tasks.regression import Regression
 from nas_compress.teacher.runtime_network import open_runtime_network
 from nas_compress.values.signature import TensorSpec

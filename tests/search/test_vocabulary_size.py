@@ -19,7 +19,7 @@ from nas_compress.search.preflight.feasibility import draw_candidates
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import gather
 from nas_compress.search.study_data import study_dataset
-from nas_compress.teacher.picture_size import require_picture_size
+from nas_compress.teacher.input_size_rules import require_picture_size
 from nas_compress.values.candidate import Candidate
 from running import quick_and_apart
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from nas_compress.errors import DamagedFileError
 from nas_compress.tasks.batch import chosen, rows, split, to_arrays, to_device, to_rows
-from nas_compress.tasks.mapped import MappedRows, MappedTensor, pieces_of, rows_at
+from nas_compress.tasks.memory_map import MappedRows, MappedTensor, pieces_of, rows_at
 
 
 @pytest.fixture
@@ -97,10 +97,10 @@ def test_a_file_that_was_cut_is_named(tmp_path: Path) -> None:
 
 
 def test_pages_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas_compress.tasks.mapped.KEPT", 1)
+    monkeypatch.setattr("nas_compress.tasks.memory_map.KEPT", 1)
     values = np.random.default_rng(0).integers(0, 255, (64, 4096), dtype=np.uint8)
     np.save(tmp_path / "rows.npy", values)
-    monkeypatch.setattr("nas_compress.tasks.mapped.row_file", lambda values: None)
+    monkeypatch.setattr("nas_compress.tasks.memory_map.row_file", lambda values: None)
     mapped = MappedRows(np.load(tmp_path / "rows.npy", mmap_mode="r"))
     for start in range(0, 64, 8):
         assert np.array_equal(mapped[start : start + 8], values[start : start + 8])

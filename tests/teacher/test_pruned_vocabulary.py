@@ -16,7 +16,7 @@ from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import find_teacher, gather, make_context
 from nas_compress.search.study_data import study_dataset
-from nas_compress.teacher.picture_size import require_picture_size
+from nas_compress.teacher.input_size_rules import require_picture_size
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.values.candidate import Candidate, LossTerm
 from nas_compress.values.family_settings import EncoderSettings

@@ -13,8 +13,8 @@ from torch import nn
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
-from nas_compress.pruning.kept_layers import layers_left_whole
 from nas_compress.pruning.pruned_family import build_pruned
+from nas_compress.pruning.unpruned_layers import layers_left_whole
 from nas_compress.tasks.classification import Classification
 from nas_compress.teacher.given import GivenTeacher, load_given_teacher
 from nas_compress.teacher.teacher import Teacher

@@ -18,7 +18,7 @@ from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
-from nas_compress.trial.uniform_control import uniform_control
+from nas_compress.trial.uniform_width_control import uniform_control
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate

@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import FastLevel, GatedLatency
 from nas_compress.devices.protocol import NO_SIZES

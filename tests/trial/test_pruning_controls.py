@@ -17,7 +17,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.training import learning_rate
-from nas_compress.trial.uniform_control import parameter_count, uniform_control
+from nas_compress.trial.uniform_width_control import parameter_count, uniform_control
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Outcome
 

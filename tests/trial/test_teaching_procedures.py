@@ -13,14 +13,14 @@ import torch
 
 from image_files import image_macs, predict_logits
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import float_kernels
+from nas_compress.devices.onnxruntime_cpu.kernel_check import float_kernels
 from nas_compress.errors import RequestError
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
 from nas_compress.teacher.derived import assistant, earlier, member
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.trial.context import TrialContext
-from nas_compress.trial.mutual_peers import macs_together, peer_of
+from nas_compress.trial.peer_shape import macs_together, peer_of
 from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import fresh_networks, student_architecture

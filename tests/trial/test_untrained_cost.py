@@ -9,9 +9,9 @@ from nas_compress.config.schema import DataSection, StudySpec
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.cost_bounds import SPARSE_PART, least_cost
 from nas_compress.trial.plan import candidate_rules, plan_trial
 from nas_compress.trial.run import run_trial
-from nas_compress.trial.untrained_cost import SPARSE_PART, least_cost
 from nas_compress.values.candidate import Candidate, Exits
 from nas_compress.values.exits.figures import ExitFigures
 from nas_compress.values.metrics.device_rows import device_rows

@@ -17,9 +17,9 @@ from nas_compress.runs.front_tables import write_front_csv
 from nas_compress.runs.records import Record
 from nas_compress.runs.results import make_front
 from nas_compress.runs.selection import chosen_members
-from nas_compress.search.listing import catalogue
-from nas_compress.search.stopping_rule import learned_objective
-from nas_compress.search.storage.told_trials import constraints, told_values
+from nas_compress.search.listed_names import catalogue
+from nas_compress.search.storage.optuna_trials import constraints, told_values
+from nas_compress.search.trial_stopper import learned_objective
 from nas_compress.tasks.classification import Classification
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics import table as metrics

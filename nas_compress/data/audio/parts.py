@@ -19,7 +19,7 @@ from nas_compress.data.stratified_split import validation_and_train_of_groups
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.classification import LABEL, Classification
 from nas_compress.values.audio.log_mel import LogMel
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.file_constants import INPUT_NAME
 from nas_compress.values.signature import BATCH, TensorSpec
 
 DEFAULT_BANDS = 32

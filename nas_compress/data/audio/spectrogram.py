@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_compress.tasks.mapped import Rows, pieces_of
+from nas_compress.tasks.memory_map import Rows, pieces_of
 from nas_compress.values.audio.log_mel import FLOOR, LogMel
 from nas_compress.values.normalisation import Normalisation
 

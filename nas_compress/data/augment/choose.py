@@ -9,9 +9,9 @@ from nas_compress.data.augment.images import Crop, Erase, Flip, Shift
 from nas_compress.data.augment.mixing import Mixing
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.augment.shift_and_flip import ShiftAndFlip
-from nas_compress.data.augment.sounds import SoundMasks
+from nas_compress.data.augment.sound_masks import SoundMasks
 from nas_compress.data.augment.spectrograms import SpecAugment
-from nas_compress.data.augment.transform import Transform
+from nas_compress.data.augment.transform_protocol import Transform
 from nas_compress.data.augment.user_function import UserFunction
 from nas_compress.errors import RequestError
 from nas_compress.tasks.task import Task

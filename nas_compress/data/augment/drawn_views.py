@@ -15,7 +15,7 @@ from torch import Tensor
 from nas_compress.data.augment.blocks import Blocks, block_seed
 from nas_compress.data.augment.mixing import Mixing, Pairs
 from nas_compress.data.augment.protocol import Augmentation, Views
-from nas_compress.data.augment.transform import Transform, like
+from nas_compress.data.augment.transform_protocol import Transform, like
 from nas_compress.data.augment.user_function import BLOCK, UserFunction
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch, chosen, count, device_of, zeros

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas_compress.data.augment.transform import Transform, between, like, require_images, up_to, within
+from nas_compress.data.augment.transform_protocol import Transform, between, like, require_images, up_to, within
 from nas_compress.errors import RequestError
 from nas_compress.values.signature import TensorSpec
 

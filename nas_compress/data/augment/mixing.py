@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_compress.data.augment.transform import like, require_images
+from nas_compress.data.augment.transform_protocol import like, require_images
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.signature import TensorSpec

@@ -11,7 +11,7 @@ from torch import Tensor
 from nas_compress.data.augment.protocol import Augmentation, Views
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch
-from nas_compress.tasks.mapped import MappedTensor
+from nas_compress.tasks.memory_map import MappedTensor
 from nas_compress.values.signature import TensorSpec
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas_compress.data.augment.transform import Transform, up_to, within
+from nas_compress.data.augment.transform_protocol import Transform, up_to, within
 from nas_compress.errors import RequestError
 from nas_compress.values.signature import TensorSpec
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nas_compress.data.arrays import as_inputs, as_targets
+from nas_compress.data.array_conversion import as_inputs, as_targets
 from nas_compress.data.assemble import Parts, no_samples, strata, subset
 from nas_compress.data.several_tasks.parts import Labels, NamedLabels, TaskChoice, several_parts
 from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.targets import read_targets
 from nas_compress.data.user_data import call_factory, require_one_shape
-from nas_compress.data.user_task import SPLITS, require_splits
+from nas_compress.data.user_task_data import SPLITS, require_splits
 from nas_compress.errors import refusal
 from nas_compress.tasks.batch import InputRows
 from nas_compress.tasks.classification import LABEL

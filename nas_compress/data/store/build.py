@@ -33,7 +33,7 @@ from nas_compress.data.store.layout import (
     samples_file,
     seal,
 )
-from nas_compress.data.store.reader import ReaderProcess
+from nas_compress.data.store.reader_process import ReaderProcess
 from nas_compress.data.store.source import Reader, Source
 from nas_compress.errors import DamagedFileError, NotBytesError, RequestError, RunError
 from nas_compress.files import (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.callbacks import Notice, Progress
-from nas_compress.data.arrays import as_input
+from nas_compress.data.array_conversion import as_input
 from nas_compress.data.assemble import Samples, subset
 from nas_compress.data.store.build import stored_or_read
 from nas_compress.data.store.pictures import PICTURES, FileKind, Listing, class_folders, list_files
@@ -20,7 +20,7 @@ from nas_compress.data.stratified_split import VALIDATION_SHARE, stratified_spli
 from nas_compress.data.targets import LEAST_PER_CLASS
 from nas_compress.errors import refusal
 from nas_compress.tasks.classification import LABEL
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.file_constants import INPUT_NAME
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),

@@ -7,7 +7,7 @@ from nas_compress.data.assemble import Parts
 from nas_compress.data.store.class_folders import ClassFolders, divided, require_samples, stored_splits
 from nas_compress.data.store.pictures import PictureSource
 from nas_compress.tasks.classification import IMAGES, Classification
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.file_constants import INPUT_NAME
 from nas_compress.values.signature import BATCH, TensorSpec
 
 DEFAULT_SIZE = 64

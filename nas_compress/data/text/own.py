@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from nas_compress.callbacks import Notice
-from nas_compress.data.arrays import as_targets, kind_of
+from nas_compress.data.array_conversion import as_targets, kind_of
 from nas_compress.data.assemble import Parts
 from nas_compress.data.targets import Kind
 from nas_compress.data.text.parts import UNLABELLED, TextSettings, text_parts, token_parts, with_validation
-from nas_compress.data.user_task import SPLITS
+from nas_compress.data.user_task_data import SPLITS
 from nas_compress.errors import refusal
 
 VOCABULARY = "vocabulary"

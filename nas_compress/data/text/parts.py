@@ -15,12 +15,12 @@ from nas_compress.data.assemble import Parts, Samples, no_samples, strata
 from nas_compress.data.augment.protocol import NoAugmentation
 from nas_compress.data.stratified_split import validation_and_train, validation_and_train_of_groups
 from nas_compress.data.targets import Kind, read_targets, require_drawn
-from nas_compress.data.text.hashing import hashed_inputs
+from nas_compress.data.text.utf8_bytes import hashed_inputs
 from nas_compress.data.text.vocabulary import DEFAULT_LONGEST, DEFAULT_SIZE, LEAST_SIZE, trained_pieces
 from nas_compress.errors import RequestError, refusal
 from nas_compress.tasks.batch import Arrays, InputRows, lengths_of
 from nas_compress.tasks.task import Task
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.file_constants import INPUT_NAME
 from nas_compress.values.signature import TensorSpec, token_input
 from nas_compress.values.text.kept_pieces import pruned_pieces
 from nas_compress.values.text.word_pieces import WordPieces

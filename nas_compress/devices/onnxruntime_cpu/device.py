@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_kernels
+from nas_compress.devices.onnxruntime_cpu.kernel_check import require_integer_kernels
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
 from nas_compress.devices.protocol import NO_SIZES, Device, Latency, Sample, Sizes, StreamLatency

@@ -30,10 +30,10 @@ from nas_compress.devices.onnxruntime_cpu.machine import (
     settings_key,
     usable_cores,
 )
-from nas_compress.devices.onnxruntime_cpu.quiet_window import shared_window
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.devices.onnxruntime_cpu.stream import PASSES, TimedStream, settle_stream
 from nas_compress.devices.onnxruntime_cpu.timed_session import OpenNet, TimedNet
+from nas_compress.devices.onnxruntime_cpu.training_pause import shared_window
 from nas_compress.devices.protocol import NO_SIZES, Sample, Sizes, StreamLatency
 from nas_compress.errors import RequestError, require_known
 from nas_compress.files import cache_folder

@@ -12,7 +12,7 @@ from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.devices.onnxruntime_cpu.latency import LatencyMeter
 from nas_compress.devices.onnxruntime_cpu.timed_session import Array, random_batch
 from nas_compress.devices.openvino.compiled import CompiledModel, FileAnswers, openvino
-from nas_compress.devices.openvino.kernels import require_integer_kernels
+from nas_compress.devices.openvino.kernel_check import require_integer_kernels
 from nas_compress.errors import RequestError, first_line
 from nas_compress.values.device_settings import CPU_PROVIDER, DEFAULT_SETTINGS, DeviceSettings
 

@@ -14,11 +14,11 @@ import onnx
 from nas_compress.config.device_section import REMOTE
 from nas_compress.devices.onnx_session import read_content
 from nas_compress.devices.onnxruntime_cpu.device import FLOAT_BLOCK, INTEGER_BLOCK
-from nas_compress.devices.onnxruntime_cpu.integer_kernels import require_integer_graph
+from nas_compress.devices.onnxruntime_cpu.kernel_check import require_integer_graph
 from nas_compress.devices.protocol import NO_SIZES, Device, Latency, Sizes
 from nas_compress.devices.remote.connection import Connection
+from nas_compress.devices.remote.latency import RemoteMeter
 from nas_compress.devices.remote.link import DEFAULT_LIMITS, Limits, Link
-from nas_compress.devices.remote.meter import RemoteMeter
 from nas_compress.errors import DeviceLostError
 from nas_compress.values.device_settings import DeviceSettings
 

@@ -21,9 +21,9 @@ from nas_compress.export.graph_edits import (
     replace_nodes_,
     stored_values,
 )
-from nas_compress.export.layout import Layout
 from nas_compress.export.lower_stored_weights import DOMAIN, STORED_WEIGHT
 from nas_compress.export.unpack_nodes import Nodes, TensorStore
+from nas_compress.export.weight_formats import Layout
 
 STORED_ROWS = "StoredRows"
 """Ids (...), int8 (rows, width) and scale (rows,) to float32 (..., width); attributes `bits`, and `dimensions` of the

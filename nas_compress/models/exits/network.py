@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
-from nas_compress.models.exits.branching import early_exit, last_exit
+from nas_compress.models.exits.branch_ops import early_exit, last_exit
 from nas_compress.models.features import BEFORE_STAGES, OneInputNetwork
 from nas_compress.models.layers import ActivationPoint
-from nas_compress.models.tokens import masked_mean
+from nas_compress.models.token_padding import masked_mean
 from nas_compress.tasks.batch import Batch
 from nas_compress.values.exits.settings import EXIT, PATIENCE, THRESHOLD, Exits
 from nas_compress.values.signature import BATCH, Signature, TensorSpec

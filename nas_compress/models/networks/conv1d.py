@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.family import FreeLayers
+from nas_compress.models.input_output_scaling import output_scale, raw_input
 from nas_compress.models.inputs.spectrogram import SpectrogramInput
 from nas_compress.models.layers import ConvUnit, Head, Residual, StagedNetwork, StagesOfBlocks, residual_layers
-from nas_compress.models.scaling import output_scale, raw_input
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings, SeriesSettings
 from nas_compress.values.signature import Signature

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.features import Observation, OneInputNetwork, Relations
+from nas_compress.models.input_output_scaling import output_scale
 from nas_compress.models.inputs.hashed_words import token_input
 from nas_compress.models.layers import ActivationPoint, initialise_
-from nas_compress.models.networks.encoder_layers import HEADS, POOLING, EncoderLayers, layer_shape
-from nas_compress.models.scaling import output_scale
-from nas_compress.models.tokens import PADDING, masked_max, masked_mean, takes_tokens, token_mask
+from nas_compress.models.networks.transformer_family import HEADS, POOLING, EncoderLayers, layer_shape
+from nas_compress.models.token_padding import PADDING, masked_max, masked_mean, takes_tokens, token_mask
 from nas_compress.models.transformer_layers import (
     SHARED_PARTS,
     Classifier,

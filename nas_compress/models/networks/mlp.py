@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.family import FreeLayers
+from nas_compress.models.input_output_scaling import output_scale, raw_input
 from nas_compress.models.layers import ActivationPoint, Residual, StagedNetwork, StagesOfBlocks
-from nas_compress.models.scaling import output_scale, raw_input
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import PerceptronSettings
 from nas_compress.values.signature import Signature

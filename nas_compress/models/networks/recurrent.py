@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from nas_compress.errors import RequestError
 from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.features import Observation, OneInputNetwork
+from nas_compress.models.input_output_scaling import output_scale, raw_input
 from nas_compress.models.inputs.hashed_words import token_input
 from nas_compress.models.layers import ActivationPoint, initialise_
 from nas_compress.models.networks.mlp import VectorHead
 from nas_compress.models.networks.recurrent_layer import RecurrentLayer
-from nas_compress.models.scaling import output_scale, raw_input
-from nas_compress.models.tokens import PADDING, masked_max, masked_mean, token_counts, token_mask
+from nas_compress.models.token_padding import PADDING, masked_max, masked_mean, token_counts, token_mask
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import FamilySettings, RecurrentSettings
 from nas_compress.values.signature import Signature

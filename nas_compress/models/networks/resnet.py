@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from nas_compress.models.family import FreeLayers
+from nas_compress.models.input_output_scaling import image_input, output_scale
 from nas_compress.models.layers import ConvUnit, Head, Residual, StagedFamily, StagedNetwork, residual_layers
-from nas_compress.models.scaling import image_input, output_scale
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings
 

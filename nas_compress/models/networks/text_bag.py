@@ -7,11 +7,11 @@ from typing import cast
 from torch import Tensor, nn
 
 from nas_compress.models.family import FreeLayers
+from nas_compress.models.input_output_scaling import output_scale
 from nas_compress.models.inputs.hashed_words import token_input
 from nas_compress.models.layers import ActivationPoint, StagedNetwork, StagesOfBlocks
 from nas_compress.models.networks.mlp import LinearUnit, VectorHead
-from nas_compress.models.scaling import output_scale
-from nas_compress.models.tokens import PADDING, takes_tokens, token_mask
+from nas_compress.models.token_padding import PADDING, takes_tokens, token_mask
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import BagSettings
 from nas_compress.values.signature import Signature

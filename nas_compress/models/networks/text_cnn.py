@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nas_compress.models.family import FreeLayers
 from nas_compress.models.layers import ActivationPoint, StagedNetwork, StagesOfBlocks
 from nas_compress.models.networks.text_bag import classified
-from nas_compress.models.tokens import PADDING, takes_tokens, token_mask
+from nas_compress.models.token_padding import PADDING, takes_tokens, token_mask
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import TextConvolutionSettings
 from nas_compress.values.signature import Signature

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from nas_compress.errors import RequestError
 from nas_compress.models.family import Family, FreeLayers
 from nas_compress.models.features import Observation, OneInputNetwork
+from nas_compress.models.input_output_scaling import raw_input
 from nas_compress.models.layers import ActivationPoint, ConvUnit, Residual, initialise_
-from nas_compress.models.scaling import raw_input
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.family_settings import ConvolutionalSettings, FamilySettings
 from nas_compress.values.signature import Signature

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from nas_compress.errors import RequestError
 from nas_compress.models.features import ObservableNetwork, Observation, OneInputNetwork, Relations
+from nas_compress.models.input_output_scaling import image_input, output_scale
 from nas_compress.models.layers import initialise_
-from nas_compress.models.networks.encoder_layers import HEADS, POOLING, EncoderLayers, layer_shape
-from nas_compress.models.scaling import image_input, output_scale
+from nas_compress.models.networks.transformer_family import HEADS, POOLING, EncoderLayers, layer_shape
 from nas_compress.models.transformer_layers import (
     SHARED_PARTS,
     Classifier,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from torch import fx, nn
 
-from nas_compress.quantization.traced.operations import (
+from nas_compress.quantization.traced.operation_names import (
     CONVOLUTION,
     POINT,
     PRODUCT,

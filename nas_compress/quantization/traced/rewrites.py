@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from nas_compress.quantization.traced.layers import Modules, convolution, make_layers_
-from nas_compress.quantization.traced.operations import given, only_reader, operation
-from nas_compress.quantization.traced.values import RESULTS
+from nas_compress.quantization.traced.functional_layers import Modules, convolution, make_layers_
+from nas_compress.quantization.traced.operation_names import given, only_reader, operation
+from nas_compress.quantization.traced.tracer import RESULTS
 
 
 def rewrite_(graph: fx.Graph, network: nn.Module) -> Modules:

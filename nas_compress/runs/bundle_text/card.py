@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from nas_compress.config.schema import StudySpec
-from nas_compress.data.augment.words import augmentation_words
+from nas_compress.data.augment.description import augmentation_words
 from nas_compress.errors import RequestError, printable
+from nas_compress.runs.bundle_text.sound_example import OF_SOUNDS
+from nas_compress.runs.bundle_text.text_example import OF_BYTES, OF_SAMPLES, OF_TEXTS
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, require_teacher
 from nas_compress.runs.speed_notes import SIMULATION
-from nas_compress.values.audio.example import OF_SOUNDS
 from nas_compress.values.exits.words import exits_in_markdown
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.precision import SIMULATED
 from nas_compress.values.signature import Signature, TensorSpec
-from nas_compress.values.text.example import OF_BYTES, OF_SAMPLES, OF_TEXTS
 
 CARD = """# {study}, trial {trial}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from nas_compress.values.audio.example import sound_example
-from nas_compress.values.exits.example import exits_example
+from nas_compress.runs.bundle_text.exits_example import exits_example
+from nas_compress.runs.bundle_text.sound_example import sound_example
+from nas_compress.runs.bundle_text.text_example import text_example
 from nas_compress.values.exits.settings import EXIT, Exits
-from nas_compress.values.file_contract import FORMS
+from nas_compress.values.file_constants import FORMS
 from nas_compress.values.signature import Signature, TensorSpec
-from nas_compress.values.text.example import text_example
 
 CLASSIFIER = '''"""Classify raw samples with this model; needs onnxruntime and numpy only."""
 {loader}

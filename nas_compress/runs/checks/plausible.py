@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from nas_compress.errors import RequestError
 from nas_compress.values.exits.figures import ExitFigures
-from nas_compress.values.file_contract import FORMS
+from nas_compress.values.file_constants import FORMS
 from nas_compress.values.metrics.table import METRICS
 from nas_compress.values.outcome import Measured, Outcome, State
 

@@ -28,7 +28,7 @@ from nas_compress.runs.records import (
     trial_remedy,
 )
 from nas_compress.runs.results import make_front, write_front
-from nas_compress.runs.savings import savings
+from nas_compress.runs.saved_epochs import savings
 from nas_compress.values.outcome import Measured
 
 

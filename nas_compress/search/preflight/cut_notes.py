@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas_compress.pruning.kept_layers import in_one_line
+from nas_compress.pruning.unpruned_layers import in_one_line
 from nas_compress.search.preflight.feasibility import Sized
 from nas_compress.search.setup import StudyParts
 from nas_compress.trial.shape import channel_step, is_pruned

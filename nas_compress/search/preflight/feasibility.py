@@ -24,11 +24,11 @@ from nas_compress.search.setup import StudyParts, untrained_teacher
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.teacher.teacher import loss_samples
 from nas_compress.trial.bit_allocation import plan_bits
+from nas_compress.trial.cost_bounds import least_cost
 from nas_compress.trial.kernel_choice import choose_kernels
-from nas_compress.trial.mutual_peers import peer_shape
+from nas_compress.trial.peer_shape import peer_shape
 from nas_compress.trial.shape import channel_step, is_pruned, shaped, with_points
 from nas_compress.trial.train_student import learns_from_answers
-from nas_compress.trial.untrained_cost import least_cost
 from nas_compress.trial.validity import CandidateRules, require_layers
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate

@@ -17,7 +17,7 @@ from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.search.preflight.teacher_check import check_own_teacher
-from nas_compress.search.samplers.ehvi import SURVEY
+from nas_compress.search.samplers.ehvi_sampler import SURVEY
 from nas_compress.search.setup import StudyParts
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train

@@ -11,8 +11,8 @@ from nas_compress.errors import DeviceLostError, RequestError, is_of_one_trial
 from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.search.samplers.observations import Known
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.cost_bounds import depends_on_exits, size_is_sure
 from nas_compress.trial.plan import plan_trial
-from nas_compress.trial.untrained_cost import depends_on_exits, size_is_sure
 from nas_compress.trial.validity import CandidateRules
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.metrics.table import METRICS

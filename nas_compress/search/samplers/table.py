@@ -22,8 +22,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from nas_compress.errors import require_known
-from nas_compress.search.samplers.ehvi import EHVISampler
-from nas_compress.search.samplers.known_costs import Costs
+from nas_compress.search.samplers.cost_cache import Costs
+from nas_compress.search.samplers.ehvi_sampler import EHVISampler
 from nas_compress.search.samplers.proposals import Suggesting
 
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_compress.config.schema import StudySpec
 from nas_compress.errors import NasCompressError, RequestError, describe
 from nas_compress.search.samplers.proposals import Suggesting, point_of
-from nas_compress.search.storage.attributes import CANDIDATE, FIXED, KINDS, RUN, WORKER, is_count, is_number
+from nas_compress.search.storage.attribute_names import CANDIDATE, FIXED, KINDS, RUN, WORKER, is_count, is_number
 from nas_compress.search.storage.journal import MALFORMED
 from nas_compress.stopping.optuna_adapter import CURVE
 from nas_compress.values.candidate import Candidate

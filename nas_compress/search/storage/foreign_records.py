@@ -14,9 +14,9 @@ from nas_compress.errors import NasCompressError, describe
 from nas_compress.runs.checks.plausible import require_plausible_record
 from nas_compress.runs.records import Record
 from nas_compress.search.samplers.proposals import Suggesting, point_of
-from nas_compress.search.storage.attributes import FILE, MACHINE, OUTCOME
+from nas_compress.search.storage.attribute_names import FILE, MACHINE, OUTCOME
 from nas_compress.search.storage.journal import MALFORMED
-from nas_compress.values.file_contract import FORMS
+from nas_compress.values.file_constants import FORMS
 from nas_compress.values.outcome import Outcome
 
 STORED_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

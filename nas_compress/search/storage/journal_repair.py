@@ -26,7 +26,7 @@ from nas_compress.files import digest_of_values, write_text
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record
 from nas_compress.search.samplers.proposals import Suggesting
-from nas_compress.search.storage.attributes import IDENTITY
+from nas_compress.search.storage.attribute_names import IDENTITY
 from nas_compress.search.storage.checked_storage import TrialRules
 from nas_compress.search.storage.journal import (
     LARGEST_JOURNAL,
@@ -37,8 +37,8 @@ from nas_compress.search.storage.journal import (
     open_journal,
     read_journal,
 )
+from nas_compress.search.storage.optuna_trials import bare_trial, difference, told_trial
 from nas_compress.search.storage.recovery import remove_trial
-from nas_compress.search.storage.told_trials import bare_trial, difference, told_trial
 from nas_compress.tasks.task import Task
 
 MOST_TRIALS = 100_000

@@ -22,7 +22,7 @@ from nas_compress.config.schema import StudySpec
 from nas_compress.errors import RequestError, RunError, lacks_memory
 from nas_compress.runs.folder import RunFolder
 from nas_compress.search.samplers.proposals import Suggesting
-from nas_compress.search.storage.attributes import IDENTITY
+from nas_compress.search.storage.attribute_names import IDENTITY
 from nas_compress.search.storage.checked_storage import CheckedStorage, TrialRules
 from nas_compress.search.storage.journal import MALFORMED, open_journal
 from nas_compress.search.storage.urls import database_address, shown_url, without_secrets

@@ -12,10 +12,10 @@ from nas_compress.errors import RequestError
 from nas_compress.files import tidy
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record
-from nas_compress.search.storage.attributes import DEATHS, RUN, WORKER
-from nas_compress.search.storage.told_trials import ended_state, told_values
+from nas_compress.search.storage.attribute_names import DEATHS, RUN, WORKER
+from nas_compress.search.storage.optuna_trials import ended_state, told_values
 from nas_compress.tasks.task import Task
-from nas_compress.values.file_contract import FORMS
+from nas_compress.values.file_constants import FORMS
 
 REPEATS = "repeats_cut_trial"
 """User attribute of a queued trial: number of the interrupted or lost trial with these parameters."""

@@ -10,7 +10,7 @@ import psutil
 from nas_compress.data.dataset import Dataset
 from nas_compress.errors import RequestError
 from nas_compress.tasks.batch import Batch
-from nas_compress.tasks.mapped import MappedTensor
+from nas_compress.tasks.memory_map import MappedTensor
 
 AUTO: Literal["auto"] = "auto"
 """Take as many workers as there are physical cores, if the memory permits it."""

@@ -24,13 +24,13 @@ from nas_compress.config.study_file import StudyFile
 from nas_compress.errors import NasCompressError, RunError
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_baseline
+from nas_compress.search.ask_and_tell import Clock, Trials
 from nas_compress.search.loop import LOOK_EVERY_S, search
 from nas_compress.search.reporter import Reporter, Silence
 from nas_compress.search.setup import find_teacher, gather, make_context, measured_against
 from nas_compress.search.storage.hosts import Hosts, working
 from nas_compress.search.storage.optuna_storage import join_study, known_errors, opened_storage
 from nas_compress.search.storage.shared_files import open_shared
-from nas_compress.search.trials import Clock, Trials
 
 STARTS = 10
 """Limit of workers that die one after the other before a trial begins."""

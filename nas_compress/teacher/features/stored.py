@@ -28,7 +28,7 @@ from nas_compress.files import (
 )
 from nas_compress.models.features import Observation, Relations
 from nas_compress.tasks.batch import device_of
-from nas_compress.tasks.mapped import MappedRows, MappedTensor
+from nas_compress.tasks.memory_map import MappedRows, MappedTensor
 from nas_compress.training.random_state import kept_random_states
 
 DTYPE = "float32"

@@ -13,7 +13,7 @@ from nas_compress.errors import RequestError
 from nas_compress.files import read_json
 from nas_compress.models.families import build_student, family_named
 from nas_compress.models.networks.encoder import TokenEncoder
-from nas_compress.models.tokens import takes_tokens
+from nas_compress.models.token_padding import takes_tokens
 from nas_compress.tasks.task import Task
 from nas_compress.teacher.libraries import hugging_face_weights
 from nas_compress.teacher.pretrained.bert_weights import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from nas_compress.models.tokens import PADDING
+from nas_compress.models.token_padding import PADDING
 from nas_compress.values.signature import Signature
 from nas_compress.values.text.kept_pieces import rows_of
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nas_compress.data.dataset import Split
 from nas_compress.models.networks.encoder import TokenEncoder, hidden_scores, pooled
-from nas_compress.models.tokens import token_mask
+from nas_compress.models.token_padding import token_mask
 from nas_compress.tasks.batch import device_of, fitting, token_lengths
 
 MOST_BYTES = 2**31

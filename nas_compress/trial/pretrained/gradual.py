@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from nas_compress.errors import RequestError
-from nas_compress.losses.attention import TokenLoss
 from nas_compress.losses.table import feature_terms
 from nas_compress.losses.term_kinds import STAGE
+from nas_compress.losses.transformer_features import TokenLoss
 from nas_compress.models.families import FAMILIES
 from nas_compress.pruning.channel_groups import ChannelGroup, TracedGroup
 from nas_compress.pruning.cutting import cut_network, most_important
-from nas_compress.pruning.heads import rank_heads
+from nas_compress.pruning.head_importance import rank_heads
 from nas_compress.pruning.importance_criteria import rank_channels
 from nas_compress.pruning.inherited_weights import load_inherited_
 from nas_compress.teacher.teacher import Teacher, loss_samples

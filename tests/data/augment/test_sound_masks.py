@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nas_compress.data.audio.spectrogram import log_mel
-from nas_compress.data.augment.sounds import SoundMasks
+from nas_compress.data.augment.sound_masks import SoundMasks
 from nas_compress.data.augment.spectrograms import SpecAugment, masks_along
 from nas_compress.errors import RequestError
 from nas_compress.values.audio.log_mel import LogMel

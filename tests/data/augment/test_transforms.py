@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nas_compress.data.augment.images import ATTEMPTS, Crop, Erase, Flip, Shift
 from nas_compress.data.augment.spectrograms import SpecAugment
-from nas_compress.data.augment.transform import Transform
+from nas_compress.data.augment.transform_protocol import Transform
 from nas_compress.errors import RequestError
 from nas_compress.values.signature import TensorSpec
 

@@ -17,9 +17,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_compress.config.suggest import Suggest
-from nas_compress.search.samplers import ehvi
+from nas_compress.search.samplers import ehvi_sampler
 from nas_compress.search.samplers.acquisition import Acquisition, best_quality, expected_improvement, free_boxes
-from nas_compress.search.samplers.ehvi import EHVISampler
+from nas_compress.search.samplers.ehvi_sampler import EHVISampler
 from nas_compress.search.samplers.gaussian_process import _misfit, condition, differences, find_hyperparameters
 from nas_compress.search.samplers.observations import FAILED, Known, fullest, observe
 from nas_compress.search.samplers.proposals import draw, features, key_of, neighbour
@@ -224,8 +224,8 @@ def test_costs_are_looked_up_once_and_a_study_that_goes_on_proposes_the_same() -
     run(halves, rest := Lookups(), range(5, 9))
     assert [t.params for t in whole.trials] == [t.params for t in halves.trials]
     assert len(lookups.asked) == len(first.asked) + len(rest.asked), "what is known is not asked for again"
-    assert len(first.asked) >= ehvi.SURVEY and len(rest.asked) <= 4 * ehvi.LOOKS
-    learned = [t.params for t in whole.trials[ehvi.START :]]
+    assert len(first.asked) >= ehvi_sampler.SURVEY and len(rest.asked) <= 4 * ehvi_sampler.LOOKS
+    learned = [t.params for t in whole.trials[ehvi_sampler.START :]]
     assert all(params["width"] <= 20 for params in learned), "what is known to break a constraint is not proposed"
     assert len({str(t.params) for t in whole.trials}) == 9, "each candidate once"
 
@@ -351,7 +351,7 @@ def test_every_second_proposal_counts_students_near_the_teacher_or_a_better_one(
         return EHVISampler(seed=0, startup_trials=3, floor=floor, teacher=teacher)._floors(observed, near=near)
 
     assert floors(near=True, teacher=0.99) == pytest.approx((0.96,))
-    assert floors(near=True, teacher=0.1) == floors(near=True) == pytest.approx((best - ehvi.NEAR,))
+    assert floors(near=True, teacher=0.1) == floors(near=True) == pytest.approx((best - ehvi_sampler.NEAR,))
     assert floors(near=False, teacher=0.99) == (None,)
     assert floors(near=True, floor=0.7, teacher=0.99) == floors(near=False, floor=0.7) == (0.7,)
 

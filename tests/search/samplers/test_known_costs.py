@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from nas_compress.config.suggest import Suggest
-from nas_compress.search.samplers.known_costs import MOST_DEATHS, PREFIX, KnownCosts
+from nas_compress.search.samplers.cost_cache import MOST_DEATHS, PREFIX, KnownCosts
 from nas_compress.search.samplers.observations import Known
 from nas_compress.search.samplers.proposals import SpacePoint, draw
 from quiet_optuna import quiet as quiet

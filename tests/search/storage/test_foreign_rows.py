@@ -22,7 +22,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records
 from nas_compress.search.run import run_study
 from nas_compress.search.setup import StudyParts, gather
-from nas_compress.search.storage.attributes import CANDIDATE, DEATHS, FILE, MACHINE, OUTCOME, RUN, WORKER
+from nas_compress.search.storage.attribute_names import CANDIDATE, DEATHS, FILE, MACHINE, OUTCOME, RUN, WORKER
 from nas_compress.search.storage.hosts import Hosts
 from nas_compress.search.storage.optuna_storage import open_study, opened_storage, study_identity
 from nas_compress.search.storage.shared_files import open_shared

@@ -20,7 +20,7 @@ from nas_compress.runs.records import read_records
 from nas_compress.runs.results import read_front
 from nas_compress.search.reporter import Silence
 from nas_compress.search.run import run_study
-from nas_compress.search.storage.attributes import DEATHS
+from nas_compress.search.storage.attribute_names import DEATHS
 from nas_compress.search.storage.hosts import GRACE_S, Hosts
 from nas_compress.search.storage.recovery import repeat
 from nas_compress.search.workers.dask import run_on_dask

@@ -25,7 +25,7 @@ from nas_compress.search.run import run_study
 from nas_compress.search.setup import StudyParts, gather
 from nas_compress.search.storage.journal_repair import JournalKeeper, Repaired
 from nas_compress.search.storage.optuna_storage import open_storage, study_identity
-from nas_compress.search.storage.told_trials import difference, told_trial
+from nas_compress.search.storage.optuna_trials import difference, told_trial
 from running import Told, quick_and_apart, sketch_pictures, write_study
 
 SEARCH = 'sampler = "random"\nstop = "behind"\nstart = ["smallest", "largest"]'

@@ -25,11 +25,11 @@ from nas_compress.search.samplers.cost_lookup import CostLookup
 from nas_compress.search.samplers.table import make_sampler, proposal_context
 from nas_compress.search.setup import StudyParts
 from nas_compress.search.start_points import is_double
-from nas_compress.search.stopping_rule import make_stopper, study_rule
-from nas_compress.search.storage.attributes import CANDIDATE
+from nas_compress.search.storage.attribute_names import CANDIDATE
 from nas_compress.search.storage.hosts import GRACE_S, Hosts
+from nas_compress.search.storage.optuna_trials import attributes, told_of
 from nas_compress.search.storage.recovery import deadly, remove_trial, settle_cut, tell
-from nas_compress.search.storage.told_trials import attributes, told_of
+from nas_compress.search.trial_stopper import make_stopper, study_rule
 from nas_compress.stopping.rules import Overruled, Rule
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from nas_compress.errors import UntraceableError
-from nas_compress.models.plain_attention import plain_attention
-from nas_compress.quantization.traced.values import RESULTS, ValueTracer
+from nas_compress.models.unfused_attention import plain_attention
+from nas_compress.quantization.traced.tracer import RESULTS, ValueTracer
 
 MODE = "training"
 """Attribute of a module that is True in training."""

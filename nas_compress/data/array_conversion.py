@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nas_compress.data.store.byte_values import stored_bytes
 from nas_compress.errors import refusal
 from nas_compress.tasks.batch import InputRows
-from nas_compress.tasks.mapped import MappedRows, Rows
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.tasks.memory_map import MappedRows, Rows
+from nas_compress.values.file_constants import INPUT_NAME
 
 CHANNELS = (1, 3, 4)
 """Numbers of channels of common pictures."""

@@ -20,7 +20,7 @@ from nas_compress.runs.records import (
     trial_numbers,
     trial_remedy,
 )
-from nas_compress.values.file_contract import FORMS
+from nas_compress.values.file_constants import FORMS
 from nas_compress.values.outcome import Measured
 
 

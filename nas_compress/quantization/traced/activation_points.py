@@ -13,13 +13,13 @@ from torch.utils._pytree import tree_leaves
 from nas_compress.errors import RequestError, UntraceableError, first_line
 from nas_compress.models.factorised import Factorised
 from nas_compress.models.layers import ActivationPoint
-from nas_compress.models.plain_attention import plain_attention
-from nas_compress.quantization.traced.attention import separate_attention_
-from nas_compress.quantization.traced.modes import record
-from nas_compress.quantization.traced.operations import changes_values, operation
+from nas_compress.models.unfused_attention import plain_attention
+from nas_compress.quantization.traced.decomposed_attention import separate_attention_
+from nas_compress.quantization.traced.operation_names import changes_values, operation
 from nas_compress.quantization.traced.placement import Placement, place
 from nas_compress.quantization.traced.rewrites import rewrite_
-from nas_compress.quantization.traced.values import RESULTS
+from nas_compress.quantization.traced.tracer import RESULTS
+from nas_compress.quantization.traced.train_and_eval import record
 from nas_compress.tasks.batch import Batch, count
 
 CLIPPED = {"relu6": 6.0}

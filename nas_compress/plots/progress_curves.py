@@ -14,11 +14,11 @@ from nas_compress.errors import RequestError
 from nas_compress.plots import canvas, marks
 from nas_compress.plots.canvas import Picture, plain
 from nas_compress.plots.front_protocol import DrawnFront
-from nas_compress.plots.matplotlib_defaults import default_settings
+from nas_compress.plots.matplotlib_isolation import default_settings
 from nas_compress.plots.panel import axis_words
 from nas_compress.plots.scales import tick
+from nas_compress.values.front_point import Point
 from nas_compress.values.metrics.table import METRICS, in_words
-from nas_compress.values.point import Point
 
 
 @default_settings()

@@ -31,7 +31,7 @@ def list_command(kind: str, as_json: bool) -> None:
     """
     from nas_compress.cli.tables import print_table
     from nas_compress.files import json_text
-    from nas_compress.search.listing import catalogue
+    from nas_compress.search.listed_names import catalogue
 
     rows = catalogue(kind)
     if as_json:

@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
 from nas_compress.search.samplers.acquisition import Acquisition, best_quality
+from nas_compress.search.samplers.cost_cache import Costs, KnownCosts
 from nas_compress.search.samplers.gaussian_process import differences
-from nas_compress.search.samplers.known_costs import Costs, KnownCosts
 from nas_compress.search.samplers.observations import Observed, fullest, is_closed, observe
 from nas_compress.search.samplers.proposals import (
     Key,

@@ -17,7 +17,7 @@ from nas_compress.data.text.vocabulary import DEFAULT_LONGEST
 from nas_compress.errors import first_line, refusal
 from nas_compress.search.starter.encoders import encoder_ids
 from nas_compress.search.starter.templates import OF_HASHES, OF_PIECES, OF_TEXTS
-from nas_compress.values.file_contract import INPUT_NAME
+from nas_compress.values.file_constants import INPUT_NAME
 
 TEST_SHARE = 0.15
 """Share of the samples in the test split."""

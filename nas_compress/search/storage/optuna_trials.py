@@ -14,8 +14,8 @@ from nas_compress.config.search_section import PRUNERS
 from nas_compress.errors import NasCompressError
 from nas_compress.runs.records import Record, Told
 from nas_compress.search.samplers.proposals import SpacePoint, Suggesting, point_of
-from nas_compress.search.stopping_rule import learned_objective, study_rule
-from nas_compress.search.storage.attributes import CANDIDATE
+from nas_compress.search.storage.attribute_names import CANDIDATE
+from nas_compress.search.trial_stopper import learned_objective, study_rule
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.optuna_adapter import CURVE, curve_attribute
 from nas_compress.tasks.task import Task

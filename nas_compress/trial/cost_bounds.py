@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nas_compress.values.device_settings import ENERGY, P95
-from nas_compress.values.file_contract import COMPRESSED
+from nas_compress.values.file_constants import COMPRESSED
 from nas_compress.values.metrics.device_rows import SIGN
 from nas_compress.values.outcome import Measured
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from nas_compress.tasks.row_file import RowFile, row_file
+from nas_compress.tasks.mapped_file import RowFile, row_file
 
 PIECE = 16_000_000
 """Bytes of the copies in a pass over all rows."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
-from nas_compress.quantization.traced.operations import given, is_constant
-from nas_compress.quantization.traced.values import RESULTS
+from nas_compress.quantization.traced.operation_names import given, is_constant
+from nas_compress.quantization.traced.tracer import RESULTS
 
 Modules = dict[str, nn.Module]
 """New modules by path."""

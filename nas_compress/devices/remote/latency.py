@@ -20,9 +20,9 @@ from nas_compress.devices.onnxruntime_cpu.latency_from_blocks import (
     settle,
 )
 from nas_compress.devices.onnxruntime_cpu.machine import describe_machine
-from nas_compress.devices.onnxruntime_cpu.quiet_window import shared_window
 from nas_compress.devices.onnxruntime_cpu.reference_net import REFERENCE_NAME, reference_net
 from nas_compress.devices.onnxruntime_cpu.timed_session import random_batch
+from nas_compress.devices.onnxruntime_cpu.training_pause import shared_window
 from nas_compress.devices.protocol import NO_SIZES, Sizes
 from nas_compress.devices.remote.connection import Connection
 from nas_compress.devices.remote.facts import Facts

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import onnx
 
-from nas_compress.devices.onnx_parts import flat_graph, holds_graphs
 from nas_compress.devices.onnx_session import open_session, read_model
+from nas_compress.devices.onnx_traversal import flat_graph, holds_graphs
 from nas_compress.errors import FloatKernelError
 from nas_compress.files import TEMPORARY
 from nas_compress.values.device_settings import DEFAULT_SETTINGS, DeviceSettings

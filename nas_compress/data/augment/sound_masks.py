@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nas_compress.data.augment.spectrograms import SpecAugment, masks_along
-from nas_compress.data.augment.transform import Transform, like
+from nas_compress.data.augment.transform_protocol import Transform, like
 from nas_compress.errors import RequestError
 from nas_compress.values.audio.log_mel import LogMel
 from nas_compress.values.signature import TensorSpec

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from nas_compress.models.layers import ActivationPoint, RawInput
-from nas_compress.quantization.traced.values import RESULTS
+from nas_compress.quantization.traced.tracer import RESULTS
 
 POINT = "point"
 CONVOLUTION = "convolution"

@@ -1,1 +1,0 @@
-"""Folders of pictures: values without a framework."""
