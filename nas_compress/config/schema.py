@@ -26,8 +26,8 @@ from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.errors import RequestError, require_known
 from nas_compress.values.device_settings import ENERGY, MEMORY_METRICS, P95, DeviceSettings
 from nas_compress.values.file_constants import FORMS
-from nas_compress.values.metrics.device_rows import device_rows, on_device, require_named
 from nas_compress.values.metrics.multi_task import SIGN, task_rows
+from nas_compress.values.metrics.named_device_rows import device_rows, on_device, require_named
 from nas_compress.values.metrics.row import Direction, Metric
 from nas_compress.values.metrics.table import METRICS, Budget, Objective, Reward, declare_metrics
 

@@ -29,7 +29,7 @@ from nas_compress.runs.records import Record
 from nas_compress.search.setup import gather
 from nas_compress.search.study_data import study_dataset
 from nas_compress.tasks.batch import timed_sizes, to_arrays, to_device, to_rows
-from nas_compress.values.metrics.device_rows import on_device
+from nas_compress.values.metrics.named_device_rows import on_device
 from nas_compress.values.outcome import Measured
 from nas_compress.values.text.measured_lengths import SampleSizes
 

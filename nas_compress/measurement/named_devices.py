@@ -12,7 +12,7 @@ from nas_compress.callbacks import Notice
 from nas_compress.devices.protocol import Device, Sample
 from nas_compress.errors import DeviceLostError, RequestError, TrialError
 from nas_compress.measurement.file_latency import measure_latency
-from nas_compress.values.metrics.device_rows import figures_on
+from nas_compress.values.metrics.named_device_rows import figures_on
 from nas_compress.values.outcome import Measured
 from nas_compress.values.text.measured_lengths import SampleSizes
 

@@ -23,7 +23,7 @@ from nas_compress.tasks.batch import to_arrays, to_device, to_rows
 from nas_compress.tasks.task import Task
 from nas_compress.values.exits.figures import expected
 from nas_compress.values.exits.settings import EXIT
-from nas_compress.values.metrics.device_rows import figures_on
+from nas_compress.values.metrics.named_device_rows import figures_on
 from nas_compress.values.text.measured_lengths import at_most
 
 

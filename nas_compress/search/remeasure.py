@@ -24,7 +24,7 @@ from nas_compress.runs.records import Record, read_baseline, read_teacher_files,
 from nas_compress.search.progress import Progress
 from nas_compress.search.setup import StudyParts
 from nas_compress.tasks.batch import to_device
-from nas_compress.values.metrics.device_rows import on_device
+from nas_compress.values.metrics.named_device_rows import on_device
 from nas_compress.values.metrics.table import METRICS, Budget
 from nas_compress.values.outcome import Measured, Outcome
 from nas_compress.values.text.measured_lengths import SampleSizes

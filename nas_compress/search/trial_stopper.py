@@ -20,7 +20,7 @@ from nas_compress.stopping.table import make_rule
 from nas_compress.tasks.task import Task
 from nas_compress.trial.monitor import Stopper
 from nas_compress.values.device_settings import P95
-from nas_compress.values.metrics.device_rows import SIGN
+from nas_compress.values.metrics.named_device_rows import SIGN
 from nas_compress.values.metrics.table import METRICS, Objective, Reward
 from nas_compress.values.outcome import Measured
 

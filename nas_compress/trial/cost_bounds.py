@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from nas_compress.values.device_settings import ENERGY, P95
 from nas_compress.values.file_constants import COMPRESSED
-from nas_compress.values.metrics.device_rows import SIGN
+from nas_compress.values.metrics.named_device_rows import SIGN
 from nas_compress.values.outcome import Measured
 
 COMPRESSED_PART = 0.75

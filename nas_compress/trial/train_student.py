@@ -30,7 +30,7 @@ from nas_compress.trial.context import TrialContext
 from nas_compress.trial.fitted_exits import fresh_heads
 from nas_compress.trial.monitor import Monitor
 from nas_compress.trial.pretrained.gradual import GradualCuts, teach_gradually
-from nas_compress.trial.pretrained.stages import body_still, stages_of
+from nas_compress.trial.pretrained.task_agnostic_stages import body_still, stages_of
 from nas_compress.trial.shape import fresh_networks
 from nas_compress.trial.training import fit
 from nas_compress.values.architecture import Architecture

@@ -31,7 +31,7 @@ from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.objective import observe
 from nas_compress.training.sparsity import sparse_layers
 from nas_compress.trial.pretrained.gradual import require_gradual
-from nas_compress.trial.pretrained.rules import require_pretrained, require_task_agnostic
+from nas_compress.trial.pretrained.task_agnostic_rules import require_pretrained, require_task_agnostic
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import PRUNED, Candidate, Exits, Teaching
 from nas_compress.values.exits.figures import FEWEST_SAMPLES

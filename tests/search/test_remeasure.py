@@ -14,7 +14,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_records, write_record
 from nas_compress.search.remeasure import amend, measure_again, noisy_members, steady_of_equal_graphs
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.metrics.device_rows import device_rows
+from nas_compress.values.metrics.named_device_rows import device_rows
 from nas_compress.values.metrics.table import Budget, declare_metrics
 from nas_compress.values.outcome import Measured, Outcome
 from timing import meter_with_level, save_net

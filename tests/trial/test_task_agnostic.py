@@ -17,7 +17,7 @@ from nas_compress.measurement.pipeline import Stopwatch
 from nas_compress.teacher.derived import pretrained
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.plan import candidate_rules
-from nas_compress.trial.pretrained.stages import stages_of
+from nas_compress.trial.pretrained.task_agnostic_stages import stages_of
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
 from nas_compress.trial.train_student import teach

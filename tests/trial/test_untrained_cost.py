@@ -14,7 +14,7 @@ from nas_compress.trial.plan import candidate_rules, plan_trial
 from nas_compress.trial.run import run_trial
 from nas_compress.values.candidate import Candidate, Exits
 from nas_compress.values.exits.figures import ExitFigures
-from nas_compress.values.metrics.device_rows import device_rows
+from nas_compress.values.metrics.named_device_rows import device_rows
 from nas_compress.values.metrics.table import Budget, declare_metrics
 from nas_compress.values.outcome import Measured
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_compress.data.augment.blocks import Blocks, block_seed
 from nas_compress.data.augment.mixing import Mixing, Pairs
 from nas_compress.data.augment.protocol import Augmentation, Views
+from nas_compress.data.augment.sample_blocks import Blocks, block_seed
 from nas_compress.data.augment.transform_protocol import Transform, like
 from nas_compress.data.augment.user_function import BLOCK, UserFunction
 from nas_compress.errors import RequestError

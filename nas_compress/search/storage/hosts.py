@@ -25,7 +25,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_record, write_candidate, write_record
 from nas_compress.search.samplers.proposals import Suggesting
 from nas_compress.search.storage.attribute_names import ALIVE, FILE, MACHINE, OUTCOME, RUN, WORKER
-from nas_compress.search.storage.foreign_records import SentFile, is_told, read_foreign
+from nas_compress.search.storage.other_hosts_records import SentFile, is_told, read_foreign
 from nas_compress.search.storage.recovery import repeat, settle_cut_trials
 from nas_compress.search.storage.shared_files import SharedStore
 from nas_compress.tasks.task import Task
