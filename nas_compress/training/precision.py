@@ -31,7 +31,11 @@ _products: ContextVar[Products | None] = ContextVar("products", default=None)
 
 def has_bfloat16(device: torch.device) -> bool:
     """True if the device multiplies bfloat16 in hardware."""
-    return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type == "cuda":
+        return True
+    # a build of torch without oneDNN, as for macOS, has no such operator
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def require_precision(precision: Precision, device: torch.device, where: str = "") -> None:

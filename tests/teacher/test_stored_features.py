@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from nas_compress.config.teacher_section import TeacherSection
+from nas_compress.data.augment.drawn_views import DrawnViews
+from nas_compress.data.augment.user_function import BLOCK, UserFunction
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.models.families import build_student, family_named
@@ -180,3 +182,29 @@ def test_a_changed_module_with_the_same_weights_is_noticed(tmp_path: Path) -> No
     found = stored_features(again(teacher, []), loss, seen, epochs=9, batch=BATCH)
     assert found is not None
     assert not any(torch.equal(value, before[name]) for name, value in found(torch.arange(5), 0).features.items())
+
+
+def test_a_function_of_the_user_changes_each_block_of_samples_once(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def brighter(samples: Tensor, generator: torch.Generator) -> Tensor:
+        calls.append(len(samples))
+        return (samples + torch.randint(3, samples.shape, generator=generator)).to(samples.dtype)
+
+    function = UserFunction(reference="own:brighter", function=brighter, of_samples=False, digest="", where="")
+    data = load_dataset(name="digits", train_samples=300)
+    views = DrawnViews(views=2, seed=0, transforms=(), mixing=None, task=data.task, function=function)
+    section = TeacherSection(family="resnet", widths=(8, 8, 16), epochs=1, learning_rate=1e-2)
+    teacher = replace(small_teacher_in(tmp_path, section, data), dataset=replace(data, augmentation=views))
+    loss, seen = loss_of(teacher, ("fitnet",), student_of(teacher)), seen_by(teacher.network, teacher)
+    calls.clear()
+    found = stored_features(teacher, loss, seen, epochs=9, batch=BATCH)
+    assert found is not None
+    blocks = -(-300 // BLOCK)
+    assert len(calls) <= views.count * (blocks + 1), "the last pass is filled from the first block"
+    index = torch.tensor([3, 250, 7])
+    with torch.no_grad():
+        batch = views.over(teacher.train_samples.inputs).batch(index, 1)
+        fresh = observe(teacher.network, batch, data.task)
+    for name, value in found(index, 1).features.items():
+        torch.testing.assert_close(value, fresh.features[name])

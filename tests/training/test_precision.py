@@ -58,6 +58,13 @@ def test_a_count_of_work_chooses_the_format_of_a_convolutional_network(with_bflo
     assert products_of("bfloat16", texts, CPU, batch_macs=1) == "bfloat16"
 
 
+def test_a_torch_without_onednn_has_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert not precision.has_bfloat16(CPU)
+    assert products_of("auto", Small(), CPU, batch_macs=BFLOAT16_MACS) == "float32"
+
+
 def test_bfloat16_is_refused_in_one_line_where_the_processor_has_none(with_bfloat16: bool) -> None:
     require_precision("auto", CPU)
     require_precision("float32", CPU)

@@ -48,6 +48,17 @@ def test_the_number_of_units_falls_by_the_cubic_law() -> None:
     assert [units_after(3, 3, cut, 2) for cut in range(3)] == [3, 3, 3]
 
 
+def test_the_teacher_stays_on_its_device(context: TrialContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its network begins the cuts, and answers batches on the training device afterwards."""
+    moved: list[object] = []
+    move = torch.nn.Module._apply
+    monkeypatch.setattr(torch.nn.Module, "_apply", lambda self, *rest: moved.append(self) or move(self, *rest))
+    cuts = cuts_of(GRADUAL, context)
+    assert cuts.network is context.teacher.network
+    cuts.cut(1)
+    assert context.teacher.network not in moved
+
+
 def test_each_cut_narrows_the_same_channels_of_the_stream(context: TrialContext) -> None:
     cuts = cuts_of(GRADUAL, context)
     table = context.teacher.network.embedding.table.weight

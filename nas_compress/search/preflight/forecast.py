@@ -22,6 +22,7 @@ from nas_compress.search.setup import StudyParts
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
+from nas_compress.training.precision import Products, products_of
 from nas_compress.training.schedule import planned_epochs
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
@@ -203,7 +204,7 @@ def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int, watch
         teacher_macs=teacher_macs or measured.whole_macs,
     )
     epochs *= item.candidate.teaching.trainings
-    training_s = _training_seconds(item.architecture, parts, epochs, watch)
+    training_s = _training_seconds(item.architecture, parts, epochs, watch, macs=measured.whole_macs)
     return Sample(
         label=label,
         measured=measured,
@@ -225,20 +226,28 @@ def _teacher_cost(parts: StudyParts, watch: _Watch) -> tuple[Measured | None, fl
     return measured, _training_seconds(architecture, parts, section.epochs, watch)
 
 
-def _training_seconds(architecture: Architecture, parts: StudyParts, epochs: int, watch: _Watch) -> float:
-    """Return the seconds of a training, from a few batches after a warm-up. What a training does once counts once."""
-    network = parts.build(architecture).to(parts.device)
+def _training_seconds(
+    architecture: Architecture, parts: StudyParts, epochs: int, watch: _Watch, *, macs: int | None = None
+) -> float:
+    """Return the seconds of a training, from a few batches after a warm-up. What a training does once counts once.
+
+    macs: multiply-adds of a student for one sample, which choose its number format; None for a teacher.
+    """
+    network, training = parts.build(architecture).to(parts.device), parts.spec.training
+    products = None
+    if macs is not None:
+        products = products_of(training.precision, network, parts.device, batch_macs=macs * training.batch_size)
     data = parts.dataset.fitting(architecture.signature)
-    _train_batches(network, 1, parts, data)
+    _train_batches(network, 1, parts, data, products)
     few, several = 0, 0
 
     def train_few() -> None:
         nonlocal few
-        few = _train_batches(network, 1, parts, data)
+        few = _train_batches(network, 1, parts, data, products)
 
     def train_several() -> None:
         nonlocal several
-        several = _train_batches(network, TIMED_BATCHES, parts, data)
+        several = _train_batches(network, TIMED_BATCHES, parts, data, products)
 
     short, long = watch.seconds(train_few), watch.seconds(train_several)
     per_batch = max(long - short, 0.0) / (several - few) if several > few else long / several
@@ -247,7 +256,9 @@ def _training_seconds(architecture: Architecture, parts: StudyParts, epochs: int
     return once + epochs * batches * per_batch
 
 
-def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts, data: Dataset) -> int:
+def _train_batches(
+    network: torch.nn.Module, batches: int, parts: StudyParts, data: Dataset, products: Products | None
+) -> int:
     training, whole = parts.spec.training, data.train
     count = min(len(whole), batches * training.batch_size)
     few = whole.first(count).to(parts.device)
@@ -261,5 +272,6 @@ def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts, da
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         seed=0,
+        products=products,
     )
     return max(1, count // training.batch_size)

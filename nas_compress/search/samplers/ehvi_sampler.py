@@ -42,6 +42,8 @@ People need those, and the volume of the whole front hardly values them.
 """
 NEAR_EVERY = 2
 """One of this many proposals counts the candidates near the teacher."""
+HOPELESS = 1e-9
+"""Largest expected gain above a level, of a front of extent 1, that says nothing about where to look."""
 CHOICES = 3
 """Number of choices if other workers start the proposed candidate meanwhile. A choice takes seconds."""
 LOOKS = 8
@@ -151,6 +153,22 @@ class EHVISampler(BaseSampler):
             return (self._floor,)
         return (max(best, self._teacher or 0.0) - NEAR,)
 
+    def _models(
+        self, observed: Observed, seen: Mapping[str, BaseDistribution], points: Sequence[SpacePoint], *, near: bool
+    ) -> Acquisition:
+        """Return the models with what counts for a proposal.
+
+        Far below the level that counts, no candidate seems to reach it, and all would be equal. Then the level is NEAR
+        below the best student so far.
+        """
+        floors, best = self._floors(observed, near=near), best_quality(observed)
+        models = Acquisition(observed, seen, floors=floors)
+        if floors[0] is None or best is None or floors[0] <= best or not observed.is_share:
+            return models
+        if models.improvements(points).max() > HOPELESS:
+            return models
+        return Acquisition(observed, seen, floors=(best - NEAR,))
+
     def _best(
         self,
         drawn: Sequence[SpacePoint],
@@ -174,7 +192,7 @@ class EHVISampler(BaseSampler):
         if not points:
             return None
         seen = {name: kind for point in points for name, kind in point.distributions.items()}
-        models = Acquisition(observed, seen, floors=self._floors(observed, near=near))
+        models = self._models(observed, seen, points, near=near)
         best = _ranked(points, models)[:BEST]
         others = [neighbour(space, random, random.choice(best).params, given) for _ in range(NEIGHBOURS)]
         points = _fresh([*best, *others], trials)
@@ -183,8 +201,7 @@ class EHVISampler(BaseSampler):
             if not known.lacks(first):
                 return first
             known.look_up([first])
-            observed = look()
-            models = Acquisition(observed, seen, floors=self._floors(observed, near=near))
+            models = self._models(look(), seen, points, near=near)
         return _ranked([each for each in points if not known.lacks(each)] or points, models)[0]
 
 

@@ -57,6 +57,7 @@ def stored_features(
     batch = min(batch, count)
     key = digest_of_values({**identity, "parts": [[part.name, part.relation] for part in parts], "batch": batch})
     if key not in teacher.stored_features:
+        whole = augmentation.over(samples.inputs)  # its order: a function of the user changes each block once
         teacher.stored_features[key] = cached_features(
             teacher.folder / f"features-{key[:16]}.f32",
             observer(teacher.network, samples, augmentation, run, pause),
@@ -67,6 +68,7 @@ def stored_features(
             patches=seen.patches,
             identity=identity,
             notice=teacher.notice,
+            order=lambda view: whole.order(count, view, None),
             on_view=lambda done, planned: teacher.progress("teacher features", done, planned),
         )
     return teacher.stored_features[key]

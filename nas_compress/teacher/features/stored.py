@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -141,11 +140,13 @@ def cached_features(
     patches: int,
     identity: Mapping[str, str],
     notice: Notice,
+    order: Callable[[int], Tensor] | None = None,
     on_view: Callable[[int, int], None] | None = None,
 ) -> StoredFeatures:
     """Return the features in the file at `path` if they have this identity; otherwise compute and store them.
 
-    observe: runs the teacher, in eval mode. batch: samples of a pass. on_view: called with finished and planned views.
+    observe: runs the teacher, in eval mode. batch: samples of a pass. order: of all samples (N,) in the passes of a
+    view, by default their own. on_view: called with finished and planned views.
     notice: receives a line about a damaged file. The description of the file is written last, in another file.
     Processes that ask at the same time wait for the first one.
     """
@@ -168,20 +169,23 @@ def cached_features(
                 return stored
         except DamagedFileError as error:
             notice(f"{error}. The teacher's features are computed again.")
-        digest = hashlib.sha256()
+        digest = ""
 
         def fill(temporary: Path) -> None:
-            with temporary.open("wb") as file:
+            nonlocal digest
+            with temporary.open("r+b") as file:
                 for view in range(views):
-                    for rows in _flat_rows(observe, parts, view, samples=samples, batch=batch):
-                        content = rows.numpy().tobytes()
-                        digest.update(content)
-                        file.write(content)
+                    places = torch.arange(samples) if order is None else order(view)
+                    for index, rows in _flat_rows(observe, parts, view, places, batch=batch):
+                        for place, row in zip(index.tolist(), rows.numpy(), strict=True):
+                            file.seek((view * samples + place) * row.nbytes)
+                            file.write(row.tobytes())
                     if on_view is not None:
                         on_view(view + 1, views)
+            digest = digest_of_file(temporary)
 
         write_atomically(path, fill)
-        write_sealed_json(path.with_suffix(".json"), {**wanted, "content": digest.hexdigest()})
+        write_sealed_json(path.with_suffix(".json"), {**wanted, "content": digest})
         return opened()
 
 
@@ -216,17 +220,20 @@ def _is_whole(path: Path, wanted: Mapping[str, Any]) -> bool:
     return True
 
 
-def _flat_rows(observe: Observe, parts: Sequence[Part], view: int, *, samples: int, batch: int) -> Iterator[Tensor]:
-    """Return the features of all samples in a view, batch by batch.
+def _flat_rows(
+    observe: Observe, parts: Sequence[Part], view: int, order: Tensor, *, batch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return indices and features of all samples in a view, batch by batch in this order.
 
     Every pass has the same number of samples, as in a training: a kernel may round otherwise for another number.
     """
+    samples = len(order)
     for start in range(0, samples, batch):
-        index = torch.arange(start, start + batch) % samples
+        index = order[torch.arange(start, start + batch) % samples]
         with torch.inference_mode():
             seen = observe(index, view)
             rows = torch.cat([part.flat(seen) for part in parts], dim=1)
-        yield rows[: samples - start]
+        yield index[: samples - start], rows[: samples - start]
 
 
 def _is_current(stored: StoredFeatures, observe: Observe, *, views: int) -> bool:

@@ -60,7 +60,7 @@ class GradualCuts:
         """Make cut `number`, from 1, by the importance of units now; return the network on the teacher's device."""
         pruning, example = self.candidate.pruning, self.teacher.dataset.example
         samples = loss_samples(self.teacher.labelled_samples, self.teacher.dataset.task)
-        network = self.network.cpu()
+        network = self.network  # at first the teacher's own
         groups = rank_channels(network, example, criterion=pruning.criterion, seed=self.seed, samples=samples)
         if pruning.head_ratio > 0:
             groups = rank_heads(groups, network, example, samples)

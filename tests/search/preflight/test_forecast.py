@@ -13,6 +13,7 @@ from nas_compress.config.study_file import read_study
 from nas_compress.search.preflight import forecast as subject
 from nas_compress.search.preflight.forecast import BUSY, Forecast, forecast
 from nas_compress.search.setup import gather
+from nas_compress.training import precision
 from running import Command, command_in, own_cache, write_study  # noqa: F401
 
 
@@ -35,7 +36,7 @@ def test_other_programs_do_not_change_the_forecast(
 ) -> None:
     spend = _clock(monkeypatch, share=share)
 
-    def train(network: torch.nn.Module, batches: int, parts: object, data: object) -> int:
+    def train(network: torch.nn.Module, batches: int, *more: object) -> int:
         """Take 0.05 s for the training itself, and 0.1 s for each batch."""
         spend(0.05 + 0.1 * batches)
         return batches
@@ -58,6 +59,21 @@ def test_other_programs_do_not_change_the_forecast(
     assert one.trial_s == pytest.approx(subject.FIXED_S + 0.4 + 0.05 + 6 * 0.1)
     assert one.study_s == pytest.approx(subject.START_S + one.teacher_s + 3 * one.trial_s)
     assert two.study_s == pytest.approx(subject.START_S + one.teacher_s + 3 * one.trial_s / 2)
+
+
+def test_students_are_timed_in_the_format_of_their_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A teacher trains in float32 on every CPU."""
+    used: list[object] = []
+
+    def train(network: torch.nn.Module, batches: int, parts: object, data: object, products: object) -> int:
+        used.append(products)
+        return batches
+
+    monkeypatch.setattr(subject, "_train_batches", train)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "BFLOAT16_MACS", 1)
+    forecast(gather(read_study(write_study(tmp_path / "s"))), workers=1)
+    assert set(used) == {None, "bfloat16"} and used[0] is None
 
 
 def test_look_ups_of_the_sampler_count(tmp_path: Path) -> None:

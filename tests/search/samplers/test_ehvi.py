@@ -356,6 +356,25 @@ def test_every_second_proposal_counts_students_near_the_teacher_or_a_better_one(
     assert floors(near=True, floor=0.7, teacher=0.99) == floors(near=False, floor=0.7) == (0.7,)
 
 
+def test_students_far_below_the_teacher_are_improved_near_the_best_of_them() -> None:
+    """Above a level that no student seems to reach all candidates are equal: the choice would be one by chance."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=RandomSampler(seed=0))
+    study.optimize(grown, n_trials=20)  # type: ignore[arg-type]
+    observed = observe(fullest(study.trials), {}, study.directions, ("accuracy", "size_bytes"))
+    best = best_quality(observed)
+    assert best is not None
+    random = Random(0)
+    points = [draw(grown, random, {}) for _ in range(40)]
+    seen = points[0].distributions
+    far = EHVISampler(seed=0, startup_trials=3, teacher=best + 3.0)._models(observed, seen, points, near=True)
+    near_best = Acquisition(observed, seen, floors=(best - ehvi_sampler.NEAR,)).improvements(points)
+    np.testing.assert_array_equal(far.improvements(points), near_best)
+    assert near_best.max() > 1e-4
+    close = EHVISampler(seed=0, startup_trials=3, teacher=best + 0.02)._models(observed, seen, points, near=True)
+    in_reach = Acquisition(observed, seen, floors=(best + 0.02 - ehvi_sampler.NEAR,)).improvements(points)
+    np.testing.assert_array_equal(close.improvements(points), in_reach)
+
+
 def test_costs_known_before_training_are_no_quality() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=RandomSampler(seed=0))
     study.optimize(lambda trial: (trial.suggest_float("x", 1, 2), 1.0), n_trials=3)
