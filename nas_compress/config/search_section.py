@@ -64,7 +64,8 @@ class SearchSection(Section):
     @field_validator("enqueue", mode="before")
     @classmethod
     def _plain_values(cls, points: Any) -> Any:
-        for name, value in [item for point in points if isinstance(point, dict) for item in point.items()]:
+        given = points if isinstance(points, list | tuple) else ()  # the type of the key refuses others
+        for name, value in [item for point in given if isinstance(point, dict) for item in point.items()]:
             if not isinstance(value, (bool, int, float, str)) or (isinstance(value, float) and not isfinite(value)):
                 raise ValueError(f"values must be finite numbers, strings, true or false, but got {name}={value!r}")
         return tuple(points) if isinstance(points, list) else points

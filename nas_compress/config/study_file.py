@@ -127,6 +127,7 @@ def _first_mistake(error: ValidationError) -> str:
     same = [first, *(each for each in others if _place(each)[: len(_place(first))] == _place(first))]
     mistake = max(same, key=lambda each: len(_place(each)))
     place = _place(mistake)
+    rules = [str(each["msg"]) for each in same if _place(each) == place]
     if place[:1] == ["devices"]:
         place[0] = "device"  # as the file has it
     key = ".".join(place) or "the study"
@@ -134,7 +135,6 @@ def _first_mistake(error: ValidationError) -> str:
         return f"every key must be known, but got {key}{nearest(place[-1], _keys_beside(place[:-1]))}"
     if mistake["type"] == "missing":
         return f"{key} must be given, but is missing"
-    rules = [str(each["msg"]) for each in same if _place(each) == place]
     rule = " or ".join([rules[0].removeprefix("Value error, "), *(each.removeprefix(INPUT) for each in rules[1:])])
     if mistake["type"] == "value_error":
         return f"{key}: {rule}" if place else rule

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from nas_compress.errors import RequestError
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.shape import channel_step, student_architecture
@@ -27,11 +28,15 @@ class Control:
 def without_teacher(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same network trained on labels alone, without a distillation token. Shows the gain by the teacher.
 
-    Cuts in steps become one, because terms on the teacher hold the network near it between them.
+    Cuts in steps become one, because terms on the teacher hold the network near it between them. A task-agnostic
+    student that inherits gets fresh weights: those of the study's teacher have learned labels, unlike its own.
     """
-    shape = replace(candidate.shape, settings=candidate.shape.settings.without_teacher())
+    settings, pruning = candidate.shape.settings, replace(candidate.pruning, rounds=1)
+    if candidate.teaching.teacher == "task_agnostic" and pruning.init == "inherit":
+        settings = student_architecture(candidate, context, seed=seed).settings
+        pruning = replace(pruning, init="scratch")
+    shape = replace(candidate.shape, settings=settings.without_teacher())
     losses = TASK_LOSS if context.dataset.task.row_classes is None else cross_entropy()
-    pruning = replace(candidate.pruning, rounds=1)
     return replace(candidate, shape=shape, pruning=pruning, losses=losses, teaching=Teaching())
 
 
@@ -43,7 +48,14 @@ def uniform_width(candidate: Candidate, context: TrialContext, seed: int) -> Can
 def inherit(candidate: Candidate, context: TrialContext, seed: int) -> Candidate:
     """The same shape, starting from the teacher's kept weights. Shows the effect of training from scratch."""
     fine_tuned = replace(candidate, pruning=replace(candidate.pruning, init="inherit"))
-    student_architecture(fine_tuned, context, seed=seed)
+    own, inherited = (student_architecture(each, context, seed=seed) for each in (candidate, fine_tuned))
+    if own.settings != inherited.settings:  # open settings would become the teacher's
+        fine_tuned = replace(fine_tuned, shape=replace(candidate.shape, settings=own.settings))
+        inherited = student_architecture(fine_tuned, context, seed=seed)
+    if own.widths != inherited.widths:
+        raise RequestError(
+            "init='inherit' must keep the widths of a member, but those of its teacher's settings differ"
+        )
     return fine_tuned
 
 

@@ -137,6 +137,8 @@ def _text_settings(file: StudyFile, kept: int | None) -> TextSettings:
     if not isinstance(given, str):
         return TextSettings(vocabulary=given, longest=longest, buckets=buckets, pruned=pruned)
     where = f"{file.label}: data.vocabulary"
+    if pruned:
+        _require_other_ids(file)
     if given == TEACHER_VOCABULARY:
         name = file.spec.teacher.hugging_face
         if name is None:
@@ -151,6 +153,18 @@ def _text_settings(file: StudyFile, kept: int | None) -> TextSettings:
         path = next((place for place in (file.folder / given, Path(given)) if place.is_file()), file.folder / given)
     pieces = given_pieces(path, longest=longest, where=where)
     return TextSettings(vocabulary=kept, longest=longest, pieces=pieces, buckets=buckets, pruned=pruned)
+
+
+def _require_other_ids(file: StudyFile) -> None:
+    """Require a teacher whose ids of word pieces follow those of the data: trained here, or a BERT in a folder."""
+    teacher = file.spec.teacher
+    if teacher.hugging_face is not None:
+        where = f"{file.label}: teacher.hugging_face"
+        bert_config(pretrained_folder(file.folder, teacher.hugging_face, where), where)
+    elif not teacher.is_trained:
+        rule = "pruned_vocabulary needs a teacher that the study trains, or a BERT in teacher.hugging_face"
+        got = f"teacher.{teacher.source}, which knows the ids of all word pieces only"
+        raise RequestError(f"{file.label}: data: {rule}, but got {got}")
 
 
 def _unlabelled(data: DataSection) -> TextFiles | None:

@@ -195,7 +195,11 @@ def hugging_face_names(network: nn.Module, checkpoint: Mapping[Any, Any]) -> Map
     try:
         with torch.random.fork_rng(devices=[]):
             loaded, report = getattr(transformers, config.architectures[0]).from_pretrained(
-                None, config=config, state_dict=dict(checkpoint), output_loading_info=True
+                None,
+                config=config,
+                state_dict=dict(checkpoint),
+                output_loading_info=True,
+                torch_dtype=torch.float32,  # newer releases would round to the type that the configuration names
             )
     except Exception:  # transformers raises many types
         return checkpoint

@@ -21,16 +21,19 @@ def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -
 
     A searched shape has to beat a thinner network of the same family (Crowley et al. 2018, arXiv 1810.04622). At equal
     bits, equal parameters are equal bytes of weights. The width step limits how close the two counts get;
-    `round_to=1` gets closest.
+    `round_to=1` gets closest. Settings that a candidate inherits, such as its heads, stay as they are.
     """
     unpruned = replace(
-        candidate.pruning, ratio=0.0, criterion="uniform", init="scratch", kept_blocks="first", head_ratio=0.0
+        candidate.pruning, ratio=0.0, criterion="uniform", init="scratch", kept_blocks="first", head_ratio=0.0, rounds=1
     )
+    whole = student_architecture(candidate, context, seed=seed)
+    settings = whole.settings if candidate.pruning.init == "inherit" else candidate.shape.settings
 
     def thinned(multiplier: float) -> Candidate:
-        return replace(candidate, pruning=unpruned, shape=replace(candidate.shape, width_multiplier=multiplier))
+        shape = replace(candidate.shape, width_multiplier=multiplier, settings=settings)
+        return replace(candidate, pruning=unpruned, shape=shape)
 
-    wanted = parameter_count(student_architecture(candidate, context, seed=seed), context.teacher)
+    wanted = parameter_count(whole, context.teacher)
 
     def excess(multiplier: float) -> int:
         return parameter_count(student_architecture(thinned(multiplier), context, seed=seed), context.teacher) - wanted

@@ -114,6 +114,10 @@ MISTAKES = {
     GOOD + "[target]\nproviders = []": "target: providers must be one or more different names, but got []",
     GOOD + '[target]\nproviders = "CPU"': "target.providers: input should be a valid array",
     "target = 3\n" + GOOD: "target: input should be an object, but got target=3",
+    GOOD + "[device]\npi = 3": "device.pi: input should be an object, but got device.pi=3",
+    GOOD
+    + '[device.pi]\nthreads = "x"': "device.pi.threads: input should be a valid integer, but got device.pi.threads='x'",
+    GOOD + "[search]\nenqueue = 3": "search.enqueue: input should be a valid array, but got search.enqueue=3",
     # missing, or too much of it
     "": "name must be given, but is missing",
     'name = "mine"\nspace = "cnn"': "data must be given, but is missing",

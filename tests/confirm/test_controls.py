@@ -7,11 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bert_folders import INNER, WIDTH
+from inherited_contexts import ALL, bert_context
+from nas_compress.config.schema import TrainingSection
 from nas_compress.confirm.controls import CONTROLS
 from nas_compress.errors import RequestError
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_parameters
 from nas_compress.trial.context import TrialContext
+from nas_compress.trial.plan import candidate_rules
 from nas_compress.trial.shape import student_architecture
 from nas_compress.trial.validity import check_candidate
 from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Teaching, cross_entropy, distillation
@@ -93,3 +97,56 @@ def test_to_inherit_only_the_start_changes_and_another_family_cannot(member: Can
     assert replace(made, init="scratch") == fitting
     with pytest.raises(RequestError, match="inherit"):
         CONTROLS["inherit"].make(replace(member, family="mobilenet"), context, 0)
+
+
+@pytest.fixture(scope="module")
+def of_bert(tmp_path_factory: pytest.TempPathFactory) -> TrialContext:
+    context = bert_context(tmp_path_factory.mktemp("controls"))
+    return replace(context, training=TrainingSection(epochs=3, batch_size=16))
+
+
+GRADUAL = replace(
+    ALL,
+    pruning_ratio=0.5,
+    pruning_criterion="l1",
+    pruning_ranking="local",
+    head_ratio=0.34,
+    pruning_rounds=2,
+    losses=(LossTerm(name="task_loss"), LossTerm(name="hidden_state")),
+)
+"""A student that is cut in steps. It leaves heads, perceptron and pooling open and so has its teacher's."""
+
+AGNOSTIC = replace(
+    ALL,
+    depths=(2,),
+    kept_blocks="alternate",
+    losses=(LossTerm(name="task_loss"), LossTerm(name="sentence_embedding")),
+    teaching=Teaching(teacher="task_agnostic"),
+)
+
+
+@pytest.mark.parametrize("member", [GRADUAL, AGNOSTIC], ids=["gradual", "task-agnostic"])
+def test_students_that_inherit_have_every_control_with_their_own_settings(
+    member: Candidate, of_bert: TrialContext
+) -> None:
+    settings = student_architecture(member, of_bert, seed=0).settings
+    for name, control in CONTROLS.items():
+        made = control.make(member, of_bert, 0)
+        candidate_rules(of_bert, seed=0).require(made)
+        assert student_architecture(made, of_bert, seed=0).settings == settings, name
+
+
+def test_without_the_pretrained_encoder_a_student_has_fresh_weights(of_bert: TrialContext) -> None:
+    made = CONTROLS["no_teacher"].make(AGNOSTIC, of_bert, 0)
+    assert made.pruning.init == "scratch" and made.teaching == Teaching()
+    assert student_architecture(made, of_bert, seed=0) == student_architecture(AGNOSTIC, of_bert, seed=0)
+    assert CONTROLS["no_teacher"].make(GRADUAL, of_bert, 0).pruning.init == "inherit"
+
+
+def test_to_inherit_open_settings_stay_those_of_the_member(of_bert: TrialContext) -> None:
+    member = replace(ALL, init="scratch", heads=3, mlp_ratio=INNER / WIDTH)
+    own = student_architecture(member, of_bert, seed=0)
+    made = CONTROLS["inherit"].make(member, of_bert, 0)
+    assert made.pruning.init == "inherit" and student_architecture(made, of_bert, seed=0) == own
+    with pytest.raises(RequestError, match="must keep the widths of a member"):
+        CONTROLS["inherit"].make(replace(ALL, init="scratch", heads=3), of_bert, 0)

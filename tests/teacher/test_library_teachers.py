@@ -162,9 +162,16 @@ def test_weights_with_names_of_an_older_release_are_taken_by_transformers(monkey
 
         @classmethod
         def from_pretrained(
-            cls, name: None, *, config: object, state_dict: dict[str, torch.Tensor], output_loading_info: bool
+            cls,
+            name: None,
+            *,
+            config: object,
+            state_dict: dict[str, torch.Tensor],
+            output_loading_info: bool,
+            torch_dtype: torch.dtype,
         ) -> tuple[nn.Module, dict[str, list[str]]]:
             assert name is None and config is cls.config and output_loading_info
+            assert torch_dtype == torch.float32, "a configuration that names bfloat16 rounds no weights"
             network = cls(2, 3)
             renamed = {key.replace("old_", ""): value for key, value in state_dict.items()}
             return network, {"missing_keys": network.load_state_dict(renamed, strict=False).missing_keys}

@@ -151,3 +151,22 @@ def test_layers_of_the_teacher_are_not_compared_on_other_pieces(folder: Path) ->
 def test_learned_and_hashed_words_are_not_pruned(folder: Path, change: tuple[str, str]) -> None:
     with pytest.raises(RequestError, match=r"pruned_vocabulary needs given word pieces: data.vocabulary = .teacher."):
         study_dataset(study(folder, change, ('hugging_face = "bert"\nfine_tune = 0', 'family = "text_bag"')))
+
+
+OWN = ('vocabulary = "teacher"', 'vocabulary = "bert/vocab.txt"')
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ('factory = "own:build"\nweights = "own.pt"', "a BERT in teacher.hugging_face, but got teacher.factory = own:"),
+        ('weights = "own.onnx"', "needs a teacher that the study trains, .* but got teacher.weights = own.onnx"),
+        ('hugging_face = "bert"', "teacher.hugging_face must be an encoder of model_type bert"),
+    ],
+)
+def test_a_teacher_that_keeps_the_ids_of_all_pieces_is_refused(folder: Path, teacher: str, message: str) -> None:
+    if "hugging_face" in teacher:
+        write_bert_folder(folder / "bert", model_type="distilbert")
+    file = study(folder, OWN, ('hugging_face = "bert"\nfine_tune = 0\nepochs = 1', teacher))
+    with pytest.raises(RequestError, match=message):
+        study_dataset(file)
