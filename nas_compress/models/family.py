@@ -31,6 +31,7 @@ class Family(ABC, Generic[Settings]):
     has_attention: True if pruning may remove attention heads.
     has_channels: False if no channels of a network can be ranked and removed; its widths are searched only.
     has_removable_blocks: False if no block adds to its input, so that a network cannot inherit fewer of them.
+    has_narrower_stream: False if the channels that all blocks share cannot be fewer in a network that inherits.
     """
 
     summary: ClassVar[str]
@@ -41,6 +42,7 @@ class Family(ABC, Generic[Settings]):
     has_attention: ClassVar[bool] = False
     has_channels: ClassVar[bool] = True
     has_removable_blocks: ClassVar[bool] = True
+    has_narrower_stream: ClassVar[bool] = True
 
     def fits(self, signature: Signature) -> bool:
         """Return True if the family builds networks of these inputs and outputs: one image to a vector by default."""

@@ -57,6 +57,11 @@ def require_shape(candidate: Candidate, teacher: TeacherShape) -> None:
             f"init='inherit' needs the teacher's depths, {teacher.depths}, in family {shape.family}, whose layers "
             f"cannot be left out, but got {shape.depths}"
         )
+    if pruning.ratio > 0 and pruning.head_ratio > 0 and not FAMILIES[shape.family].has_narrower_stream:
+        raise RequestError(
+            f"init='inherit' needs pruning_ratio=0 in family {shape.family}, whose positions keep the teacher's "
+            f"channels, but got {pruning.ratio:g}; head_ratio removes whole heads"
+        )
     for name in shape.settings.in_weights:
         own, theirs = getattr(shape.settings, name), getattr(teacher.settings, name, None)
         if name in shape.settings.cut_in_weights and theirs is not None and own <= theirs:

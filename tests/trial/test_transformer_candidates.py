@@ -163,6 +163,8 @@ def test_weights_cut_out_of_heads_are_refused(few_digits: Dataset) -> None:
     vote = votes(TeacherSection(family="vit", depths=(2,)), few_digits, "l1")
     with pytest.raises(RequestError, match=r"needs the teacher's 64 channels in attention .* whole heads"):
         shape(inherits, few_digits, vote, "vit", (64,), (2,))
+    with pytest.raises(RequestError, match=r"needs pruning_ratio=0 in family vit, .* but got 0.5; head_ratio removes"):
+        shape(replace(inherits, head_ratio=0.5), few_digits, vote, "vit", (64,), (2,))
 
 
 def test_what_does_not_fit_the_data_is_refused(few_digits: Dataset) -> None:

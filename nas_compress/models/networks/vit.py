@@ -46,6 +46,7 @@ class ViT(EncoderLayers[TransformerSettings]):
     settings = TransformerSettings
     title = "a vit"
     stream = "embedding.conv"
+    has_narrower_stream = False
 
     def build(self, architecture: Architecture) -> ObservableNetwork:
         """A freshly initialised network; open settings get their defaults."""
