@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from types import ModuleType
+from typing import Any, Literal
 
 from nas_compress.config.suggest import GivenWalk, RandomWalk, Suggest
 from nas_compress.errors import RequestError, describe, nearest
@@ -71,29 +72,18 @@ def fixed_space(candidate: Candidate) -> Space:
     )
 
 
-def with_vocabulary_sizes(space: Space, sizes: tuple[int, ...]) -> Space:
-    """Return a space whose candidates have one of the vocabularies; see `with_image_sizes`."""
-
-    def suggest(trial: Suggest) -> object:
-        candidate = space.function(trial)
-        if not isinstance(candidate, Candidate) or candidate.vocabulary_size is not None:
-            return candidate
-        return replace(candidate, vocabulary_size=trial.suggest_categorical("vocabulary_size", list(sizes)))
-
-    return replace(space, function=suggest) if sizes else space
-
-
-def with_image_sizes(space: Space, sizes: tuple[int, ...]) -> Space:
-    """Return a space whose candidates have one of the sizes, searched as `image_size` unless the space gives one.
+def with_sizes(space: Space, name: Literal["image_size", "vocabulary_size"], sizes: tuple[int, ...]) -> Space:
+    """Return a space whose candidates have one of the sizes, searched under this name unless the space gives one.
 
     sizes: none for the space as it is.
     """
 
     def suggest(trial: Suggest) -> object:
         candidate = space.function(trial)
-        if not isinstance(candidate, Candidate) or candidate.image_size is not None:
+        if not isinstance(candidate, Candidate) or getattr(candidate, name) is not None:
             return candidate
-        return replace(candidate, image_size=trial.suggest_categorical("image_size", list(sizes)))
+        chosen: dict[str, Any] = {name: trial.suggest_categorical(name, list(sizes))}
+        return replace(candidate, **chosen)
 
     return replace(space, function=suggest) if sizes else space
 

@@ -18,8 +18,7 @@ from nas_compress.config.search_space import (
     check_given,
     fixed_space,
     load_space,
-    with_image_sizes,
-    with_vocabulary_sizes,
+    with_sizes,
 )
 from nas_compress.config.shipped import shipped_folder
 from nas_compress.config.study_file import StudyFile
@@ -149,8 +148,8 @@ def gather(
         space = load_space(
             spec.space, folder=file.folder, shipped=shipped_folder("search_spaces"), where=where + "space"
         )
-        space = with_image_sizes(space, spec.data.image_sizes)
-        space = with_vocabulary_sizes(space, spec.data.vocabulary_size)
+        space = with_sizes(space, "image_size", spec.data.image_sizes)
+        space = with_sizes(space, "vocabulary_size", spec.data.vocabulary_size)
         for number, given in enumerate(spec.search.enqueue):
             check_given(space, given, where=f"{where}search.enqueue[{number}]")
     device, target = (
