@@ -71,13 +71,13 @@ SETTINGS = {
         fits=tuple(FITS),
     ),
     "fashion-mnist": Setting(
-        data=DataSection(name="fashion-mnist", train_samples=3_000),
+        data=DataSection(name="fashion-mnist", train_samples=20_000),
         teacher=TeacherSection(family="resnet", widths=(16, 64, 128), depths=(1, 1, 1), epochs=1, learning_rate=0.01),
-        training=TrainingSection(epochs=4, batch_size=64, learning_rate=0.01),
+        training=TrainingSection(epochs=8, batch_size=64, learning_rate=0.01),
         networks={name: _resnet(*shape[:3], width=shape[3], stride=2) for name, shape in IMAGES.items()},
         large="1, 1, 2 blocks",
         places=("stage0", "stage1"),
-        fits=("frozen",),
+        fits=tuple(FITS),
     ),
     "ag-news": Setting(
         data=DataSection(
@@ -97,6 +97,6 @@ SETTINGS = {
         },
         large="3 layers",
         places=("layer0", "layer1"),
-        fits=("frozen", "joint"),
+        fits=tuple(FITS),
     ),
 }
