@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas_compress.callbacks import Notice
 from nas_compress.data.assemble import Parts
+from nas_compress.data.several_tasks.named_labels import strata_of
 from nas_compress.data.several_tasks.parts import Labels, TaskChoice, several_parts
 from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.text.parts import Texts, TextSettings, text_parts
 from nas_compress.data.text.tables import TextFiles, read_texts
 from nas_compress.errors import refusal
-
-FEW = 2
-"""Labels are classes if at most one in this many is different from all others."""
 
 
 def text_tasks(
@@ -45,7 +41,10 @@ def text_tasks(
         if own.test_share is not None and len(members) > 1:
             names = ", ".join(choice.name for choice in members)
             raise refusal(f"test_share needs one task for each file, but got {names} of {own.path}", where)
-        tables = _read(own, members, base=base, seed=seed, where=where)
+        place = where
+        if members[0].texts is not None and where:
+            place = f"{where.rpartition('data.')[0]}tasks.{members[0].name}.text"
+        tables = _read(own, members, base=base, seed=seed, where=place)
         for split, texts in samples.items():
             if split not in tables[0]:
                 continue
@@ -94,7 +93,7 @@ def _read(
         for choice in members
     ]
     if "validation" not in tables[0]:
-        by_class = [_strata(table["train"][1]) for table in tables]
+        by_class = [strata_of(table["train"][1]) for table in tables]
         labels = next((each for each in by_class if each.any()), by_class[0])
         validation, train = validation_and_train(labels, seed=seed)
         for table in tables:
@@ -102,8 +101,3 @@ def _read(
             table["validation"] = ([texts[number] for number in validation], values[validation])
             table["train"] = ([texts[number] for number in train], values[train])
     return tables
-
-
-def _strata(values: NDArray[Any]) -> NDArray[np.int64]:
-    names, members = np.unique(values, return_inverse=True)
-    return members.astype(np.int64) if FEW * len(names) <= len(values) else np.zeros(len(values), dtype=np.int64)
