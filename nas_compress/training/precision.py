@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nas_compress.errors import RequestError
 
@@ -18,13 +20,15 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Products = Literal["float32", "bfloat16"]
 """What a training does."""
 
-BFLOAT16_MACS = 200_000_000
+BFLOAT16_MACS = 100_000_000
 """Least forward multiply-adds of a batch for bfloat16 on a CPU, if the study does not ask for it.
 
-With them a step of a residual or mobile network took 0.45 to 0.63 of the float32 step on an AMD EPYC with AVX512-BF16;
-with 97 million 0.80, with 9 million 1.09. A count decides, not a timing, because the same training must give the same
-bits.
+On an AMD EPYC with AVX512-BF16 a step above it took 0.5 to 0.9 of the float32 step for networks of all families, and
+1.05 for a small GRU (benchmarks/README.md). Below it small mobile networks and transformers take longer than in
+float32. A count decides, not a timing, because the same training must give the same bits.
 """
+
+_attend = functional.scaled_dot_product_attention
 
 _products: ContextVar[Products | None] = ContextVar("products", default=None)
 
@@ -47,61 +51,96 @@ def require_precision(precision: Precision, device: torch.device, where: str = "
         )
 
 
-def products_of(precision: Precision, network: nn.Module, device: torch.device, *, batch_macs: int) -> Products:
+def products_of(precision: Precision, device: torch.device, *, batch_macs: int) -> Products:
     """Return the format of a training. batch_macs: forward multiply-adds of a batch.
 
-    On a CPU, `auto` takes bfloat16 for networks with convolutions of two dimensions and batches from BFLOAT16_MACS on;
-    other networks were not measured.
+    On a CPU, `auto` takes bfloat16 for batches from BFLOAT16_MACS on.
     """
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bfloat16"
-    pays = batch_macs >= BFLOAT16_MACS and any(isinstance(layer, nn.Conv2d) for layer in network.modules())
-    return "bfloat16" if pays and has_bfloat16(device) else "float32"
+    return "bfloat16" if batch_macs >= BFLOAT16_MACS and has_bfloat16(device) else "float32"
 
 
 @contextmanager
 def training_in(products: Products | None, learners: nn.Module) -> Iterator[None]:
     """Let `mixed_precision` take this format in the block; None for bfloat16 on a GPU and float32 elsewhere.
 
-    Depthwise convolutions stay float32 on a CPU, because their backward pass has no fast kernel in bfloat16.
+    Strided depthwise convolutions and attention stay float32 on a CPU: their backward passes have no fast kernels in
+    bfloat16 and take 18 and 5 to 10 times as long.
     """
     on_cpu = all(parameter.device.type == "cpu" for parameter in learners.parameters())
-    layers = [layer for layer in learners.modules() if products == "bfloat16" and on_cpu and _is_depthwise(layer)]
     token = _products.set(products)
     try:
-        for layer in layers:
-            layer.forward = _in_float32(layer.forward)
-        yield
+        with _slow_parts_in_float32(learners) if products == "bfloat16" and on_cpu else nullcontext():
+            yield
     finally:
-        for layer in layers:
-            del layer.forward
         _products.reset(token)
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return the autocast of the training in progress. Losses convert to float32 themselves."""
+    """Return the autocast of the training in progress, for its passes and validations.
+
+    Losses convert to float32 themselves.
+    """
     products = _products.get()
     if products == "bfloat16" or (products is None and device.type == "cuda"):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
 
 
-def judging_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return the autocast of a validation: bfloat16 on a GPU, none elsewhere."""
-    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
+def teaching_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return the autocast of a teacher's pass in a training: none on a CPU, as in its stored answers and features."""
+    return nullcontext() if device.type == "cpu" else mixed_precision(device)
 
 
-def _is_depthwise(layer: Any) -> bool:
-    """True for a convolution of one channel in each group that has not been given another forward pass."""
+@contextmanager
+def _slow_parts_in_float32(learners: nn.Module) -> Iterator[None]:
+    layers: list[Any] = [layer for layer in learners.modules() if _is_strided_depthwise(layer)]
+    try:
+        for layer in layers:
+            layer.forward = _in_float32(layer.forward)
+        functional.scaled_dot_product_attention = _attention_in_float32
+        yield
+    finally:
+        functional.scaled_dot_product_attention = _attend
+        for layer in layers:
+            del layer.forward
+
+
+def _attention_in_float32(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attend as torch's function of this name, which networks of families and of users call."""
+    given = functools.partial(_attend, dropout_p=dropout_p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
+    if not torch.is_autocast_enabled("cpu"):
+        return given(query, key, value, attn_mask)
+    query, key, value = (part.float() if part.dtype == torch.bfloat16 else part for part in (query, key, value))
+    if attn_mask is not None and attn_mask.dtype == torch.bfloat16:
+        attn_mask = attn_mask.float()
+    with torch.autocast("cpu", enabled=False):
+        return given(query, key, value, attn_mask)
+
+
+def _is_strided_depthwise(layer: Any) -> bool:
+    """True for a strided convolution of one channel in each group that has not been given another forward pass."""
     own = isinstance(layer, nn.Conv2d) and "forward" not in vars(layer)
-    return own and layer.groups > 1 and layer.groups == layer.in_channels
+    return own and 1 < layer.groups == layer.in_channels and max(layer.stride) > 1
 
 
 def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def run(values: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled("cpu"):  # outside the training's own passes
+            return forward(values)
         with torch.autocast("cpu", enabled=False):
-            return forward(values.float())
+            return forward(values.float()).to(torch.bfloat16)
 
     return run
