@@ -144,6 +144,29 @@ def test_the_same_training_gives_the_same_bits(few_digits: Dataset) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("kernel, stride, padding, side", [(3, 2, 1, 7), (5, 2, 2, 8), ((3, 5), (2, 1), (1, 0), 9)])
+def test_gradients_of_strided_depthwise_convolutions_are_those_of_float32(
+    kernel: int, stride: int, padding: int, side: int
+) -> None:
+    """Rounded to the 8 bits of bfloat16, for the layers that have a backward pass of our own."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 6, kernel, stride=stride, padding=padding, groups=6)
+    values = torch.randn(4, 6, side, side).to(memory_format=torch.channels_last)
+    found = []
+    for products in ("float32", "bfloat16"):
+        layer.zero_grad()
+        given = values.clone().requires_grad_()
+        with precision.training_in(products, layer), precision.mixed_precision(CPU):
+            answer = layer(given)
+        (answer.float() * torch.linspace(-1, 1, answer.numel()).reshape(answer.shape)).sum().backward()
+        assert given.grad is not None and layer.weight.grad is not None and layer.bias is not None
+        found.append((answer.detach().float(), given.grad, layer.weight.grad, layer.bias.grad))
+        assert layer.weight.grad.dtype == torch.float32
+    assert answer.dtype == torch.bfloat16
+    for plain, half in zip(*found, strict=True):
+        torch.testing.assert_close(half, plain, rtol=0.01, atol=0.02 * float(plain.abs().max()))
+
+
 def test_attention_stays_float32_in_networks_of_families_and_of_torch() -> None:
     seen: list[torch.dtype] = []
     plain = functional.scaled_dot_product_attention
