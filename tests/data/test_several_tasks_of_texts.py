@@ -118,3 +118,7 @@ def test_a_missing_file_of_a_task_is_named_by_the_key_of_the_task(films: TextFil
     with pytest.raises(RequestError, match=r"no\.csv.*study\.toml: tasks\.topic\.text") as caught:
         load_dataset(texts=films, tasks=[LIKED, lost], where=WHERE)
     assert "data.text" not in str(caught.value)
+    with pytest.raises(RequestError, match=r"but got 'genre' .*\(study\.toml: data\.text of tasks\.genre\)"):
+        load_dataset(
+            texts=films, tasks=[LIKED, TaskChoice(name="genre", labels="genre", metric="accuracy")], where=WHERE
+        )

@@ -41,10 +41,7 @@ def text_tasks(
         if own.test_share is not None and len(members) > 1:
             names = ", ".join(choice.name for choice in members)
             raise refusal(f"test_share needs one task for each file, but got {names} of {own.path}", where)
-        place = where
-        if members[0].texts is not None and where:
-            place = f"{where.rpartition('data.')[0]}tasks.{members[0].name}.text"
-        tables = _read(own, members, base=base, seed=seed, where=place)
+        tables = _read(own, members, base=base, seed=seed, where=where)
         for split, texts in samples.items():
             if split not in tables[0]:
                 continue
@@ -88,7 +85,11 @@ def _read(
     """
     tables = [
         read_texts(
-            replace(files, label=choice.labels), base=base, numbers=choice.kind == "regression", seed=seed, where=where
+            replace(files, label=choice.labels),
+            base=base,
+            numbers=choice.kind == "regression",
+            seed=seed,
+            where=_place(choice, where),
         )
         for choice in members
     ]
@@ -101,3 +102,11 @@ def _read(
             table["validation"] = ([texts[number] for number in validation], values[validation])
             table["train"] = ([texts[number] for number in train], values[train])
     return tables
+
+
+def _place(choice: TaskChoice, where: str) -> str:
+    """Return the study file's key of a task's texts, for errors."""
+    if not where:
+        return ""
+    study = where.rpartition("data.")[0]
+    return f"{where} of tasks.{choice.name}" if choice.texts is None else f"{study}tasks.{choice.name}.text"
