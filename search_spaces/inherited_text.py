@@ -1,7 +1,7 @@
-"""Students of an encoder of texts that start from its layers, with a student from scratch next to them (162 points).
+"""Students of an encoder of texts that start from its layers, with a student from scratch next to them (216 points).
 
 depth (3) x start (the first, last, alternate, spread or most important layers with their weights, or fresh weights:
-6) x recipe (labels, DistilBERT, TinyBERT: 3) x precision (3). For a teacher with `teacher.hugging_face`, 12 heads and
+6) x recipe (labels, DistilBERT, TinyBERT: 3) x precision (4). For a teacher with `teacher.hugging_face`, 12 heads and
 four or more layers. DistilBERT (Sanh et al. 2019, arXiv 1910.01108): weights 5 and 1 of the teacher's answers and of
 its last hidden states; the labels have the weight of the masked words, which are left out. TinyBERT (Jiao et al. 2020,
 arXiv 1909.10351): embedding, hidden states and attention first, then answers.
@@ -36,8 +36,10 @@ PRECISIONS = {
     "float32": (32, 32, Quantization()),
     "weights4": (4, 32, Quantization(method="lsq")),
     "int4": (4, 8, Quantization(method="lsq", ranges="dynamic", end_bits=6)),
+    "int5": (5, 8, Quantization(method="lsq", ranges="dynamic", end_bits=6, embedding_bits=4)),
 }
-"""Bits of weights and activations. Integers have 6 bits or fewer, which no processor saturates."""
+"""Bits of weights and activations. Integers have 6 bits or fewer, which no processor saturates. `int5` has tables of 4
+bits, because in a table the file gives 8 to a number of 5."""
 
 
 def suggest(trial: Suggest) -> Candidate:

@@ -46,7 +46,7 @@ def skip_if_saturation_explains(agreement: float, *, least: float, path: Path, i
     """
     if agreement >= least or not integer_kernels_saturate():
         return
-    integers, floats = (predict(open_session(path, optimised=each), {"input": images}) for each in (True, False))
+    integers, floats = (predict(open_session(path, integer_kernels=each), {"input": images}) for each in (True, False))
     changed = (integers["logits"].argmax(axis=1) != floats["logits"].argmax(axis=1)).mean()
     if agreement + changed >= least:
         pytest.skip(SATURATED)
@@ -63,5 +63,5 @@ def with_exact_integers(path: Path, check: Callable[[ort.InferenceSession], Resu
     except (AssertionError, ExportError):
         if not integer_kernels_saturate():
             raise
-        check(open_session(path, optimised=False))
+        check(open_session(path, integer_kernels=False))
     pytest.skip(SATURATED)

@@ -181,7 +181,9 @@ def load_dataset(
         augmentation = _augmentation(shift or 0, bool(flip), where)
         _require_no_texts(str(factory), TextSettings(), unlabelled, where)
         if tasks:
-            parts = factory_tasks(str(factory), tasks, folder=folder, seed=seed, where=where)
+            parts = factory_tasks(
+                str(factory), tasks, folder=folder, settings=settings, seed=seed, where=where, notice=notice
+            )
         else:
             parts = read_factory(
                 str(factory),

@@ -55,6 +55,7 @@ def open_session(
     signature: Signature | None = None,
     optimised_path: Path | None = None,
     optimised: bool = True,
+    integer_kernels: bool = True,
     settings: DeviceSettings = DEFAULT_SETTINGS,
 ) -> FileSession:
     """Open a file; RequestError unless it is a single ONNX model that onnxruntime loads.
@@ -62,11 +63,18 @@ def open_session(
     signature: required names of inputs and outputs, in order; a file with early exits has the output `exit` as well.
     optimised_path: receives the graph after the runtime's
     optimisations. optimised: if False, the graph runs as it is stored: quantized layers compute in float between their
-    roundings, and no integer kernel runs. settings: its threads and providers are used.
+    roundings, and no integer kernel runs. integer_kernels: if False, no integer kernel runs either, but biases are
+    rounded as these kernels do. settings: its threads and providers are used.
     """
     content, model = _read(path)
     try:
-        session = start_session(content, optimised_path=optimised_path, optimised=optimised, settings=settings)
+        session = start_session(
+            content,
+            optimised_path=optimised_path,
+            optimised=optimised,
+            integer_kernels=integer_kernels,
+            settings=settings,
+        )
     except Exception as error:  # the runtime's exceptions have no common root
         raise RequestError(f"a model file must load in onnxruntime, but got {path}: {first_line(error)}") from error
     session.one_by_one = not RANGES_AT_RUN_TIME.isdisjoint(node.op_type for node in flat_graph(model).nodes)
@@ -97,14 +105,17 @@ def start_session(
     *,
     optimised_path: Path | None = None,
     optimised: bool = True,
+    integer_kernels: bool = True,
     settings: DeviceSettings = DEFAULT_SETTINGS,
 ) -> FileSession:
-    """Open a model's bytes or path without checks. The runtime's own exceptions pass through."""
+    """Open a model's bytes or path without checks; see `open_session`. The runtime's own exceptions pass through."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = settings.threads, 1
     if settings.threads > 1:  # else idle threads of one session slow down another
         options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = ERRORS_ONLY
+    if not integer_kernels:  # the next level fuses integer kernels; this one rounds biases
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if optimised_path is not None:

@@ -111,7 +111,7 @@ def with_caution(
 
 def _agrees_without_kernels(path: Path, compare: Callable[[File], object]) -> bool:
     try:
-        compare(open_session(path, optimised=False))
+        compare(open_session(path, integer_kernels=False))
     except (ExportError, RequestError):
         return False
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from torch import nn
 
@@ -16,6 +17,12 @@ TABLES = ("embedding.table", "embedding.position", "stem.embedding")
 """Weights of families of tokens that are looked up."""
 
 _STAGE = re.compile(r"stages\.(\d+)\.")
+
+
+def table_layers(network: nn.Module, samples: Batch | None = None) -> tuple[str, ...]:
+    """Names of the weights that are looked up, in networks of the user too. samples: see `find_weights`."""
+    found = find_weights(network, samples)
+    return tuple(weight.layer for weight in found if isinstance(weight.module, nn.Embedding | nn.EmbeddingBag))
 
 
 def weight_layers(network: nn.Module, samples: Batch | None = None) -> tuple[str, ...]:
@@ -58,11 +65,13 @@ def bits_by_layer(
     stage_bits: tuple[int, ...] = (),
     end_bits: int = END_BITS,
     promoted: Collection[str] = (),
+    tables: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, int]:
     """Return the bits of each layer: those of its stage if `stage_bits` are given, else `weight_bits`.
 
     end_bits: for the first layer and the classifiers; `weight_bits` if that is more than END_BITS.
     promoted: layers with at least END_BITS.
+    tables: bits of tables that have their own.
     RequestError if there are fewer `stage_bits` than stages.
 
     >>> bits_by_layer(("stem", "body", "head"), weight_bits=2)
@@ -71,6 +80,7 @@ def bits_by_layer(
     bits = {layer: _stage_bits(layer, stage_bits) or weight_bits for layer in layers}
     for end in end_layers(layers):
         bits[end] = end_bits if weight_bits <= END_BITS else weight_bits
+    bits |= tables
     for layer in promoted:
         bits[layer] = max(bits[layer], END_BITS)
     return bits

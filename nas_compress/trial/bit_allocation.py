@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from nas_compress.quantization.layer_bits import bits_by_layer, end_layers, weight_layers
+from nas_compress.errors import RequestError
+from nas_compress.quantization.layer_bits import bits_by_layer, end_layers, table_layers, weight_layers
 from nas_compress.quantization.sensitivity import Sensitivity, divergence_by_layer
 from nas_compress.tasks.batch import Batch
 from nas_compress.trial.context import TrialContext
@@ -37,10 +38,19 @@ def plan_bits(
     all are promoted.
     """
     weight_bits, wanted = candidate.precision.weight_bits, candidate.precision.quantization
-    layers = weight_layers(network, samples if weight_bits < 32 else None)
-    bits = bits_by_layer(layers, weight_bits=weight_bits, stage_bits=wanted.stage_bits, end_bits=wanted.end_bits)
+    samples = samples if weight_bits < 32 else None
+    layers = weight_layers(network, samples)
+    tables = (
+        {} if wanted.embedding_bits is None else dict.fromkeys(table_layers(network, samples), wanted.embedding_bits)
+    )
+    if wanted.embedding_bits is not None and not tables:
+        rule = "embedding_bits needs a network with tables that are looked up (embeddings of tokens or positions)"
+        raise RequestError(f"{rule}, but got family {candidate.shape.family!r} without one")
+    bits = bits_by_layer(
+        layers, weight_bits=weight_bits, stage_bits=wanted.stage_bits, end_bits=wanted.end_bits, tables=tables
+    )
     ends = end_layers(layers)
-    open_ = [layer for layer in layers if layer not in ends and bits[layer] < END_BITS]
+    open_ = [layer for layer in layers if layer not in ends and layer not in tables and bits[layer] < END_BITS]
     divergence = divergence_by_layer(layers, sensitivities)
     ranked = sorted(open_, key=lambda layer: -divergence[layer])
     return bits | dict.fromkeys(ranked[: wanted.promoted_layers], END_BITS)

@@ -21,7 +21,8 @@ def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -
 
     A searched shape has to beat a thinner network of the same family (Crowley et al. 2018, arXiv 1810.04622). At equal
     bits, equal parameters are equal bytes of weights. The width step limits how close the two counts get;
-    `round_to=1` gets closest. Settings that a candidate inherits, such as its heads, stay as they are.
+    `round_to=1` gets closest. Settings that a candidate inherits, such as its heads, stay as they are. A candidate that
+    starts from fresh weights in its whole width is its own control.
     """
     unpruned = replace(
         candidate.pruning, ratio=0.0, criterion="uniform", init="scratch", kept_blocks="first", head_ratio=0.0, rounds=1
@@ -29,22 +30,25 @@ def uniform_control(candidate: Candidate, context: TrialContext, *, seed: int) -
     whole = student_architecture(candidate, context, seed=seed)
     settings = whole.settings if candidate.pruning.init == "inherit" else candidate.shape.settings
 
-    def thinned(multiplier: float) -> Candidate:
-        shape = replace(candidate.shape, width_multiplier=multiplier, settings=settings)
+    def thinned(tried: float) -> Candidate:
+        shape = replace(candidate.shape, width_multiplier=tried, settings=settings)
         return replace(candidate, pruning=unpruned, shape=shape)
 
+    multiplier = candidate.shape.width_multiplier
+    if candidate.pruning.init == "scratch" and student_architecture(thinned(multiplier), context, seed=seed) == whole:
+        return candidate
     wanted = parameter_count(whole, context.teacher)
 
-    def excess(multiplier: float) -> int:
-        return parameter_count(student_architecture(thinned(multiplier), context, seed=seed), context.teacher) - wanted
+    def excess(tried: float) -> int:
+        return parameter_count(student_architecture(thinned(tried), context, seed=seed), context.teacher) - wanted
 
-    low, high = 0.0, candidate.shape.width_multiplier
+    low, high = 0.0, multiplier
     while excess(high) < 0:
         low, high = high, 2 * high
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
-    nearest = min((multiplier for multiplier in (low, high) if multiplier > 0), key=lambda value: abs(excess(value)))
+    nearest = min((tried for tried in (low, high) if tried > 0), key=lambda tried: abs(excess(tried)))
     return thinned(nearest)
 
 

@@ -192,6 +192,8 @@ class Candidate:
         shape, pruning, precision = self.shape, self.pruning, self.precision
         quantization = asdict(precision.quantization)
         quantization["stage_bits"] = list(quantization["stage_bits"])
+        if quantization["embedding_bits"] is None:  # as in files from before this setting
+            del quantization["embedding_bits"]
         return {
             "family": shape.family,
             "depths": list(shape.depths),

@@ -46,6 +46,8 @@ class Quantization:
     weight_format: one of WEIGHT_FORMATS.
     stage_bits: weight bits of each stage, instead of one width for all.
     end_bits: bits of the first layer and the classifier, if the others have 8 or fewer.
+    embedding_bits: bits of tables that are looked up (tokens, positions), if the others have 8 or fewer; None for those
+        of the others.
     promoted_layers: number of other layers with 8 bits, the most sensitive ones of the teacher.
     """
 
@@ -55,6 +57,7 @@ class Quantization:
     stage_bits: tuple[int, ...] = ()
     end_bits: int = END_BITS
     promoted_layers: int = 0
+    embedding_bits: int | None = None
 
     def __post_init__(self) -> None:
         stages: object = self.stage_bits  # a user may give anything
@@ -62,9 +65,14 @@ class Quantization:
             raise RequestError(f"stage_bits must be a tuple of one width per stage, but got stage_bits={stages!r}")
         object.__setattr__(self, "stage_bits", tuple(stages))
         narrow = [bits for bits in WEIGHT_BITS if bits <= END_BITS]
-        for name, values in (("stage_bits", self.stage_bits), ("end_bits", (self.end_bits,))):
+        tables = () if self.embedding_bits is None else (self.embedding_bits,)
+        for name, values in (
+            ("stage_bits", self.stage_bits),
+            ("end_bits", (self.end_bits,)),
+            ("embedding_bits", tables),
+        ):
             if any(not _is_whole(bits) or bits not in narrow for bits in values):
-                got = self.stage_bits if name == "stage_bits" else self.end_bits
+                got = getattr(self, name)
                 raise RequestError(f"{name} must be among {', '.join(map(str, narrow))}, but got {name}={got!r}")
         if not _is_whole(self.promoted_layers):
             raise RequestError(
@@ -113,13 +121,16 @@ def precision_in_words(weight_bits: int, activation_bits: int, quantization: Qua
     ['float32', 'float16 weights', 'int8 weights', 'int8', 'binary', 'int4, 4-bit activations simulated']
     >>> precision_in_words(8, 32, Quantization(stage_bits=(8, 2, 4)))
     'int2 to int8 weights'
+    >>> precision_in_words(5, 8, Quantization(embedding_bits=4))
+    'int4 to int5'
     >>> precision_in_words(3, 8, Quantization(weight_format="codebook"))
     '3-bit codebook'
     """
     if weight_bits == 32:
         return FLOAT32
     chosen = quantization or Quantization()
-    widths = sorted({*chosen.stage_widths(weight_bits)})
+    tables = () if chosen.embedding_bits is None else (chosen.embedding_bits,)
+    widths = sorted({*chosen.stage_widths(weight_bits), *tables})
     words = " to ".join(dict.fromkeys(_kind(bits, chosen.weight_format) for bits in (widths[0], widths[-1])))
     if activation_bits == 32:
         return f"{words} weights"
@@ -190,6 +201,12 @@ def check_bits(weight_bits: int, activation_bits: int, quantization: Quantizatio
             "weight_bits=8, activation_bits=32 and method='calibrate' must hold for weight_format='float8', "
             f"but got {weight_bits=}, {activation_bits=}, method={quantization.method!r}"
         )
+    if quantization.embedding_bits is not None and (weight_bits > END_BITS or float8):
+        raise RequestError(
+            f"weight_bits <= {END_BITS} and another weight_format than float8 must hold if embedding_bits is given, "
+            f"but got {weight_bits=}, weight_format={quantization.weight_format!r}, "
+            f"embedding_bits={quantization.embedding_bits}"
+        )
     if float8 and (quantization.stage_bits or quantization.end_bits != END_BITS):
         raise RequestError(
             f"stage_bits=() and end_bits={END_BITS} must hold for weight_format='float8', which has 8 bits everywhere, "
@@ -233,6 +250,8 @@ class Precision:
         self._settle_stage_bits()
         check_bits(self.weight_bits, self.activation_bits, self.quantization)
         self._settle_ranges()
+        if self.quantization.embedding_bits == self.weight_bits and not self.quantization.stage_bits:
+            object.__setattr__(self, "quantization", replace(self.quantization, embedding_bits=None))
 
     @property
     def stage_widths(self) -> tuple[int, ...]:
@@ -254,6 +273,7 @@ class Precision:
             ("weight_bits", self.weight_bits, self.weight_bits == 1),
             ("stage_bits", chosen.stage_bits, 1 in chosen.stage_bits),
             ("end_bits", chosen.end_bits, chosen.end_bits == 1 and self.weight_bits <= END_BITS),
+            ("embedding_bits", chosen.embedding_bits, chosen.embedding_bits == 1),
         )
         return tuple(f"{name}={value}" for name, value, has_signs in settings if has_signs)
 

@@ -20,7 +20,6 @@ import argparse
 import csv
 import functools
 import io
-import random
 import statistics
 import sys
 import time
@@ -28,12 +27,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from nas_compress.config.pretrained import VOCABULARY, pretrained_folder, with_pretrained_shape
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
+from nas_compress.data.augment.transfer_text import TransferText
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
-from nas_compress.data.text.parts import TextSettings
+from nas_compress.data.text.parts import TextSettings, padded
 from nas_compress.data.text.tables import TextFiles
 from nas_compress.data.text.vocabulary import given_pieces
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
@@ -155,25 +157,22 @@ Row = dict[str, str]
 
 
 def changed_texts(texts: Sequence[str], *, seed: int) -> Iterator[str]:
-    """Yield MADE other forms of each text: words left out, replaced by those of other texts, or a few in a row.
+    """Yield MADE other forms of each text by the views of `augment = "transfer_text"`, with each word as one token.
 
-    The chances are those of Tang et al. 2019 (arXiv 1903.12136), who mask words in place of leaving them out, and
-    replace them by words of the same part of speech.
+    A masked word is left out, because texts have no mask that every vocabulary knows.
     """
-    drawn = random.Random(seed)
-    words = [word for text in texts for word in text.split()]
-    for text in texts:
-        for _ in range(MADE):
-            made = []
-            for word in text.split():
-                chance = drawn.random()
-                if chance >= 0.1:
-                    made.append(drawn.choice(words) if chance < 0.2 else word)
-            if drawn.random() < 0.25 and made:
-                length = drawn.randint(1, min(5, len(made)))
-                start = drawn.randrange(len(made) - length + 1)
-                made = made[start : start + length]
-            yield " ".join(made) or text
+    rows = [text.split() for text in texts]
+    words = ["", "", *sorted({word for row in rows for word in row})]  # id 0 is padding, 1 a masked word
+    number = {word: place for place, word in enumerate(words)}
+    ids = torch.from_numpy(padded([[number[word] for word in row] for row in rows]))
+    views = TransferText(views=1 + MADE, seed=seed, inside=torch.zeros(len(words), dtype=torch.bool)).over(
+        {"text": ids}
+    )
+    every = torch.arange(len(ids))
+    made = [views.batch(every, view)["text"].tolist() for view in range(1, 1 + MADE)]
+    for text, *forms in zip(texts, *made, strict=True):
+        for form in forms:
+            yield " ".join(words[place] for place in form if place > 1) or text
 
 
 class Comparison:

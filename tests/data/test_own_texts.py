@@ -10,6 +10,7 @@ import pytest
 
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
+from nas_compress.data.several_tasks.parts import TaskChoice
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.tables import TextFiles
 from nas_compress.errors import RequestError
@@ -148,3 +149,34 @@ def test_unlabelled_texts_are_a_file_of_their_own(tmp_path: Path, monkeypatch: p
             load_with(path)
     with pytest.raises(RequestError, match="but got it for digits; a function returns its own"):
         load_dataset(name="digits", unlabelled=TextFiles(path="more.csv"), folder=tmp_path, where="")
+
+
+TASKS = [
+    TaskChoice(name="liked", labels="liked", metric="accuracy"),
+    TaskChoice(name="words", labels="words", metric="r2", kind="regression"),
+]
+LABELS = '{"liked": ["good", "bad"] * 8, "words": [3.5, 1.5, 3.0, 3.25] * 4}'
+
+
+def test_texts_of_a_function_have_several_tasks(load: Load) -> None:
+    pytest.importorskip("tokenizers")
+    code = TEXTS.replace('["good", "bad"] * 8', LABELS).replace('(TEXTS[:4], ["good", "bad"] * 2)', "None")
+    code = code.replace('"test": None, ', "")
+    data = load(code, tasks=TASKS, text_settings=TextSettings(vocabulary=100))
+    assert data.task.signature.output_names == ("logits_liked", "values_words")
+    assert (len(data.train), data.labelled_samples) == (15, 14) and len(data.validation) == 2
+    # the labels stay with their texts: each text has its own number
+    (spec,) = data.task.signature.inputs
+    assert spec.pieces is not None
+    numbers = {"afinefilm": 3.5, "dull": 1.5, "greatfun,truly": 3.0, "asadbore": 3.25}
+    for split in (data.train, data.validation):
+        for ids, (number,) in zip(split.inputs["input"].tolist(), split.targets["targets_words"].tolist(), strict=True):
+            text = "".join(spec.pieces.pieces[each].removeprefix("##") for each in ids if each)
+            assert text not in numbers or numbers[text] == number
+
+
+def test_token_ids_of_a_function_have_several_tasks(load: Load) -> None:
+    data = load(IDS.replace("[0, 1] * 8", LABELS), tasks=TASKS)
+    assert data.task.signature.vocabulary == 10 and data.task.signature.output_names[0] == "logits_liked"
+    with pytest.raises(RequestError, match="train must have one liked for each of 16 inputs, but got 14"):
+        load(IDS.replace("[0, 1] * 8", LABELS.replace("* 8", "* 7")), tasks=TASKS)

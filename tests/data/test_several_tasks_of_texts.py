@@ -111,3 +111,14 @@ def test_labels_of_each_column_stay_with_their_text_in_a_drawn_validation_split(
         scores = split.targets["targets_score"][:, 0].tolist()
         assert scores == pytest.approx([number / 7 for number in numbers[-len(texts) :]])
     assert sorted(numbers) == list(range(60))
+
+
+def test_a_missing_file_of_a_task_is_named_by_the_key_of_the_task(films: TextFiles, tmp_path: Path) -> None:
+    lost = TaskChoice(name="topic", labels="topic", metric="accuracy", texts=TextFiles(path=str(tmp_path / "no.csv")))
+    with pytest.raises(RequestError, match=r"no\.csv.*study\.toml: tasks\.topic\.text") as caught:
+        load_dataset(texts=films, tasks=[LIKED, lost], where=WHERE)
+    assert "data.text" not in str(caught.value)
+    with pytest.raises(RequestError, match=r"but got 'genre' .*\(study\.toml: data\.text of tasks\.genre\)"):
+        load_dataset(
+            texts=films, tasks=[LIKED, TaskChoice(name="genre", labels="genre", metric="accuracy")], where=WHERE
+        )

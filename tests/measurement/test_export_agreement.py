@@ -23,7 +23,7 @@ from nas_compress.measurement.graph_key import structure_key
 from nas_compress.measurement.predictions import predict
 from nas_compress.models.exits.network import EarlyExits, exit_signature
 from nas_compress.quantization.quantize import quantize
-from nas_compress.tasks.classification import Classification
+from nas_compress.tasks.classification import AGREEMENT, Classification
 from nas_compress.values.candidate import Exits
 from processors import with_exact_integers
 
@@ -110,6 +110,20 @@ def test_kernels_are_named_for_a_file_with_exits(trained, digits, tmp_path: Path
     for caution, end in (("sums saturate", r"\. The file agrees without integer kernels: sums saturate$"), ("", "$")):
         with pytest.raises(ExportError, match=rf"^agreement >= .* \(m.onnx\){end}"):
             check_exits(module, path, other, inputs, task, integer_caution=caution)
+
+
+def test_kernels_are_named_if_only_rounded_biases_tell_the_stored_graph_apart(
+    make_network, digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(AGREEMENT, "integers", 0.999)
+    module = quantize(
+        make_network("resnet"), weight_bits=1, activation_bits=8, calibration={"input": digits.train[:64]}
+    )
+    export_images(module, (1, 8, 8), tmp_path / "m.onnx")
+    stored = open_session(tmp_path / "m.onnx", optimised=False)  # stands in for kernels that saturate
+    task, inputs = Classification.of_images(shape=(1, 8, 8), classes=10), {"input": digits.held_out}
+    with pytest.raises(ExportError, match=r"^agreement >= .* The file agrees without integer kernels: sums saturate$"):
+        check_agreement(module, tmp_path / "m.onnx", inputs, task, session=stored, integer_caution="sums saturate")
 
 
 def test_module_that_answers_nan_is_caught(make_network, digits, tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from made_contexts import words_context
+from nas_compress.errors import RequestError
+from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
 from nas_compress.trial.shape import new_student, student_architecture
@@ -49,7 +52,7 @@ def test_a_student_learns_ships_and_agrees(
         activation_bits=bits[1],
         quantization=Quantization(method="lsq", ranges=method, end_bits=6)
         if method == "dynamic"
-        else Quantization(method=method),
+        else Quantization(method=method, embedding_bits=4 if bits == (8, 8) else None),
         losses=tuple(
             LossTerm(name=name, settings={"relation_heads": 2.0} if name == "minilm_relations" else {})
             for name in dict.fromkeys(["task_loss", loss])
@@ -72,6 +75,25 @@ def test_a_student_learns_ships_and_agrees(
     for row, answer in zip(samples, whole, strict=True):
         alone = session.run(None, {"input": row[row > 0][None]})[0][0]
         np.testing.assert_allclose(alone, answer, rtol=0, atol=1e-5 if bits[1] == 32 else 0.2)
+
+
+def test_tables_have_bits_of_their_own(context: TrialContext) -> None:
+    tables = replace(SMALL, weight_bits=5, quantization=Quantization(embedding_bits=2, promoted_layers=99))
+    network = context.teacher.network
+    bits = plan_bits(tables, network, ())
+    assert {layer for layer, few in bits.items() if few == 2} == {"embedding.table", "embedding.position"}
+    assert set(bits.values()) == {2, 8}  # tables are not promoted
+    with pytest.raises(
+        RequestError, match=r"embedding_bits needs a network with tables .* family 'encoder' without one"
+    ):
+        plan_bits(tables, nn.Linear(4, 2), ())
+    # a table of the user's own module
+    own = nn.ModuleDict({"words": nn.Embedding(9, 4), "hidden": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
+    assert plan_bits(replace(tables, quantization=Quantization(embedding_bits=2)), own, ()) == {
+        "words": 2,
+        "hidden": 5,
+        "head": 8,
+    }
 
 
 def test_fewer_layers_and_heads_are_inherited(context: TrialContext) -> None:

@@ -36,9 +36,11 @@ def test_a_uniform_width_meets_the_size_of_a_vote(ratio: float, criterion: str, 
     assert [width.channels for width in shapes[0].widths] != [width.channels for width in shapes[1].widths]
 
 
-def test_a_uniform_width_may_have_to_be_larger_than_the_candidates(context: TrialContext) -> None:
-    wide = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, round_to=1)
-    assert uniform_control(wide, context, seed=0).shape.width_multiplier == pytest.approx(0.5, abs=0.02)
+def test_a_candidate_without_cuts_is_its_own_uniform_width(context: TrialContext) -> None:
+    whole = Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=0.5, round_to=1)
+    assert uniform_control(whole, context, seed=0) is whole
+    inherited = replace(INHERIT, pruning_ratio=0.0)
+    assert uniform_control(inherited, context, seed=0).control == "uniform width", "it starts from the teacher"
 
 
 def test_whole_inherited_weights_answer_like_the_teacher(context: TrialContext) -> None:

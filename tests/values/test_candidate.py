@@ -168,6 +168,9 @@ def test_it_is_frozen() -> None:
             {"quantization": dataclasses.replace(FLOAT8, end_bits=2), "weight_bits": 8},
             r"weight_format='float8'.* but got stage_bits=\(\), end_bits=2",
         ),
+        ({"quantization": dataclasses.replace(FLOAT8, embedding_bits=4), "weight_bits": 8}, "than float8 must hold"),
+        ({"quantization": Quantization(embedding_bits=4)}, "weight_bits <= 8 .* must hold if embedding_bits is given"),
+        (ZEROS | {"weight_bits": 4, "quantization": Quantization(embedding_bits=1)}, r"embedding_bits=1 \(signs\)"),
         (ZEROS | {"weight_bits": 1}, r"weights that can be 0, but got weight_bits=1 \(signs\)"),
         (ZEROS | {"quantization": Quantization(stage_bits=(1, 1, 2))}, r"but got stage_bits=\(1, 1, 2\) \(signs\)"),
         (ZEROS | {"weight_bits": 4, "quantization": Quantization(end_bits=1)}, r"but got end_bits=1 \(signs\)"),
@@ -228,6 +231,14 @@ def test_a_candidate_from_before_quantization_had_ways_is_read() -> None:
     assert Candidate.from_dict(values) == dataclasses.replace(RICH, quantization=Quantization())
 
 
+def test_bits_of_tables_are_saved_where_they_differ_from_those_of_the_layers() -> None:
+    tables = dataclasses.replace(RICH, weight_bits=5, quantization=Quantization(embedding_bits=4))
+    assert Candidate.from_dict(tables.to_dict()) == tables and tables.to_dict()["quantization"]["embedding_bits"] == 4
+    same = dataclasses.replace(RICH, weight_bits=4, quantization=Quantization(embedding_bits=4))
+    assert same == dataclasses.replace(RICH, weight_bits=4, quantization=Quantization())
+    assert "embedding_bits" not in same.to_dict()["quantization"]  # fingerprints of earlier candidates stay
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -236,6 +247,7 @@ def test_a_candidate_from_before_quantization_had_ways_is_read() -> None:
         ("stage_bits", 4, "stage_bits must be a tuple of one width per stage, but got stage_bits=4"),
         ("stage_bits", (2, 4.0), r"but got stage_bits=\(2, 4.0\)"),
         ("end_bits", 4.0, "end_bits must be among .* but got end_bits=4.0"),
+        ("embedding_bits", 16, "embedding_bits must be among 8, 6, 5, 4, 3, 2, 1, but got embedding_bits=16"),
         ("promoted_layers", 1.5, "promoted_layers must be a whole number, but got promoted_layers=1.5"),
         ("promoted_layers", -1, "promoted_layers >= 0 must hold, but got promoted_layers=-1"),
     ],

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from nas_compress.data.array_conversion import as_inputs, as_targets
+from nas_compress.callbacks import Notice
+from nas_compress.data.array_conversion import as_inputs
 from nas_compress.data.assemble import Parts, no_samples, strata, subset
+from nas_compress.data.several_tasks.named_labels import columns_of, labelled_pairs, require_one_each
 from nas_compress.data.several_tasks.parts import Labels, NamedLabels, TaskChoice, several_parts
+from nas_compress.data.several_tasks.sequences import sequence_tasks
 from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.targets import read_targets
+from nas_compress.data.text.own import VOCABULARY, holds_sequences
+from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.user_data import call_factory, require_one_shape
-from nas_compress.data.user_task_data import SPLITS, require_splits
+from nas_compress.data.user_task_data import require_splits
 from nas_compress.errors import refusal
-from nas_compress.tasks.batch import InputRows
 from nas_compress.tasks.classification import LABEL
 from nas_compress.user_code import user_callable
 
@@ -36,22 +40,40 @@ def image_tasks(parts: Parts, choices: Sequence[TaskChoice], *, where: str) -> P
     return several_parts(parts, labels, choices, where=where)
 
 
-def factory_tasks(factory: str, choices: Sequence[TaskChoice], *, folder: Path | None, seed: int, where: str) -> Parts:
-    """Return several tasks of a function's splits `(inputs, {name: labels})`; see `read_factory`."""
+def factory_tasks(
+    factory: str,
+    choices: Sequence[TaskChoice],
+    *,
+    folder: Path | None,
+    settings: TextSettings,
+    seed: int,
+    where: str,
+    notice: Notice,
+) -> Parts:
+    """Return several tasks of a function's splits `(inputs, {name: labels})`; see `read_factory`.
+
+    settings: of texts. notice: see `own_sequences`.
+    """
     with user_callable(factory, folder=folder, where=where) as function:
         returned = call_factory(function, factory, where)
-        require_splits(returned, where, further=("unlabelled",))
-        pairs = {split: _pair(returned[split], split, where) for split in SPLITS if split in returned}
+        require_splits(returned, where, further=("unlabelled", VOCABULARY))
+        if holds_sequences(returned):
+            return sequence_tasks(
+                returned, choices, name=factory, settings=settings, seed=seed, where=where, notice=notice
+            )
+        if settings != TextSettings():
+            raise refusal(f"vocabulary and max_tokens are for texts and token ids, but {factory} returns none", where)
+        pairs = {
+            split: (as_inputs(inputs, split, where), labels)
+            for split, (inputs, labels) in labelled_pairs(returned, where).items()
+        }
         unlabelled = as_inputs(returned["unlabelled"], "unlabelled", where) if "unlabelled" in returned else None
     require_one_shape({split: inputs for split, (inputs, _) in pairs.items()}, where)
-    names = list(pairs["train"][1])
-    for split, (_, targets) in pairs.items():
-        if list(targets) != names:
-            rule = f"labels must be {', '.join(names)} in every split"
-            raise refusal(f"{rule}, but got {', '.join(targets)} in {split}", where)
-    inputs = pairs["train"][0]
-    columns = {name: {split: targets[name] for split, (_, targets) in pairs.items()} for name in names}
-    first = read_targets(choices[0].kind, inputs, columns.get(choices[0].labels, columns[names[0]]), where=where)
+    for split, (values, targets) in pairs.items():
+        require_one_each(split, len(next(iter(values.values()))), targets, where)
+    inputs, columns = pairs["train"][0], columns_of({split: targets for split, (_, targets) in pairs.items()}, where)
+    first_labels = columns.get(choices[0].labels, next(iter(columns.values())))
+    first = read_targets(choices[0].kind, inputs, first_labels, where=where)
     samples = {split: (values, first.splits[split]) for split, (values, _) in pairs.items()}
     if "validation" not in samples:
         validation, train = validation_and_train(strata(first.task, samples["train"]), seed=seed)
@@ -71,18 +93,3 @@ def factory_tasks(factory: str, choices: Sequence[TaskChoice], *, folder: Path |
         name: {split: Labels.of_all(values) for split, values in column.items()} for name, column in columns.items()
     }
     return several_parts(parts, labels, choices, where=where)
-
-
-def _pair(value: object, split: str, where: str) -> tuple[InputRows, dict[str, np.ndarray]]:
-    if not isinstance(value, tuple | list) or len(value) != 2 or not isinstance(value[1], Mapping) or not value[1]:
-        raise refusal(
-            f"{split} must be a pair (inputs, {{name: labels}}) for several tasks, but got {type(value).__name__}",
-            where,
-        )
-    inputs = as_inputs(value[0], split, where)
-    targets = {str(name): as_targets(each, split, where) for name, each in value[1].items()}
-    count = len(next(iter(inputs.values())))
-    for name, labels in targets.items():
-        if len(labels) != count:
-            raise refusal(f"{split} must have one {name} for each of {count} inputs, but got {len(labels)}", where)
-    return inputs, targets

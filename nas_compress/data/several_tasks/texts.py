@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas_compress.callbacks import Notice
 from nas_compress.data.assemble import Parts
+from nas_compress.data.several_tasks.named_labels import strata_of
 from nas_compress.data.several_tasks.parts import Labels, TaskChoice, several_parts
 from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.text.parts import Texts, TextSettings, text_parts
 from nas_compress.data.text.tables import TextFiles, read_texts
 from nas_compress.errors import refusal
-
-FEW = 2
-"""Labels are classes if at most one in this many is different from all others."""
 
 
 def text_tasks(
@@ -89,12 +85,16 @@ def _read(
     """
     tables = [
         read_texts(
-            replace(files, label=choice.labels), base=base, numbers=choice.kind == "regression", seed=seed, where=where
+            replace(files, label=choice.labels),
+            base=base,
+            numbers=choice.kind == "regression",
+            seed=seed,
+            where=_place(choice, where),
         )
         for choice in members
     ]
     if "validation" not in tables[0]:
-        by_class = [_strata(table["train"][1]) for table in tables]
+        by_class = [strata_of(table["train"][1]) for table in tables]
         labels = next((each for each in by_class if each.any()), by_class[0])
         validation, train = validation_and_train(labels, seed=seed)
         for table in tables:
@@ -104,6 +104,9 @@ def _read(
     return tables
 
 
-def _strata(values: NDArray[Any]) -> NDArray[np.int64]:
-    names, members = np.unique(values, return_inverse=True)
-    return members.astype(np.int64) if FEW * len(names) <= len(values) else np.zeros(len(values), dtype=np.int64)
+def _place(choice: TaskChoice, where: str) -> str:
+    """Return the study file's key of a task's texts, for errors."""
+    if not where:
+        return ""
+    study = where.rpartition("data.")[0]
+    return f"{where} of tasks.{choice.name}" if choice.texts is None else f"{study}tasks.{choice.name}.text"

@@ -92,7 +92,7 @@ def _find(path: str, base: Path | None, where: str) -> Path:
             return place
     if any(place.is_file() for place in places):
         raise refusal(f"a file of texts must end in {', '.join(SUFFIXES)}, but got {path}", where)
-    looked = ", ".join(str(place.absolute()) for place in places)
+    looked = ", ".join(dict.fromkeys(str(place.absolute()) for place in places))
     raise refusal(f"texts must be in a file or a folder, but there is none at {looked}", where)
 
 

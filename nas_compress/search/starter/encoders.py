@@ -60,6 +60,7 @@ def encoder_ids() -> str:
 
 def encoder_teacher(folder: Path, name: str) -> str:
     """Return the section `[teacher]`. name: the folder or package as a string of TOML."""
-    architectures = read_json(folder / CONFIG).get("architectures") or [""]
-    trained = any(str(each).endswith(CLASSIFIER) for each in architectures)
+    architectures = read_json(folder / CONFIG).get("architectures")
+    names = architectures if isinstance(architectures, list) else []  # the file may be damaged
+    trained = any(str(each).endswith(CLASSIFIER) for each in names)
     return ENCODER_TEACHER.format(model=name) + FINE_TUNED * (not trained)
