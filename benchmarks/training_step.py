@@ -6,10 +6,12 @@
 - `kd`: the same with distillation from cached answers.
 - `bare`: forward, cross-entropy and backward on a prepared batch.
 - `update`: bare with AdamW, as torch's users write it.
+- `bfloat16`: the loop with bfloat16 products.
 
 After each step of `train`, a copy of the network takes a bare step and an update step. Ratios are within such a triple:
 the median over all triples, in brackets the middle half. Times are processor times over all threads, which reduces the
-influence of other programs. The work of `train` before its first step is excluded.
+influence of other programs. Bare and update are float32 in all rows. The work of `train` before its first step is
+excluded.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from nas_compress.tasks.batch import Batch
 from nas_compress.tasks.classification import Classification
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective, TrainingObjective
+from nas_compress.training.precision import Products
 from nas_compress.values.candidate import LossTerm, cross_entropy, distillation
 from nets import architecture, random_samples
 
@@ -52,7 +55,7 @@ NETS = {
 }
 """Family, blocks per stage, width multiplier."""
 
-COLUMNS = (("loop", "update"), ("loop", "loop"), ("kd", "loop"))
+COLUMNS = (("loop", "update"), ("loop", "loop"), ("kd", "loop"), ("bfloat16", "loop"), ("bfloat16 kd", "loop"))
 """The trainings and steps that are divided by the bare step of the same moment."""
 
 
@@ -118,7 +121,9 @@ def plain_steps(model: nn.Module, batch: Tensor, labels: Tensor) -> dict[str, Ca
     return {"bare": bare, "update": update}
 
 
-def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float) -> list[dict[str, float]]:
+def paced_steps(
+    net: str, data: str, terms: tuple[LossTerm, ...], seconds: float, products: Products = "float32"
+) -> list[dict[str, float]]:
     """Train for a number of seconds and return the times of its steps and of their neighbours."""
     shape, batch_size, views = DATA[data]
     samples, task = random_samples(20 * batch_size, shape), Classification.of_images(shape=shape, classes=10)
@@ -142,6 +147,7 @@ def paced_steps(net: str, data: str, terms: tuple[LossTerm, ...], seconds: float
             learning_rate=1e-5,
             weight_decay=0.01,
             seed=0,
+            products=products,
         )
     return paced.taken[WARM_UP:]
 
@@ -161,7 +167,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     print(f"{describe_machine()}; torch {torch.__version__}, {chosen.threads} thread(s)")
-    heads = " ".join(f"{head:>17}" for head in ("update/bare", "loop/bare", "kd/bare"))
+    heads = " ".join(f"{head:>17}" for head in ("update/bare", "loop/bare", "kd/bare", "bf16/bare", "bf16 kd/bare"))
     print(f"{'data':8} {'net':14} {'numbers':>8} {'bare, ms':>8} {heads} kd/loop  n")
     taught = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
     for data in chosen.data or DATA:
@@ -170,11 +176,13 @@ def main() -> None:
             taken = {
                 "loop": paced_steps(net, data, cross_entropy(), chosen.seconds),
                 "kd": paced_steps(net, data, taught, chosen.seconds),
+                "bfloat16": paced_steps(net, data, cross_entropy(), chosen.seconds, "bfloat16"),
+                "bfloat16 kd": paced_steps(net, data, taught, chosen.seconds, "bfloat16"),
             }
             bare_ms = 1e3 * statistics.median(seconds["bare"] for seconds in taken["loop"])
             told = " ".join(f"{ratio(taken[training], step):>17}" for training, step in COLUMNS)
             against = middle(taken["kd"]) / middle(taken["loop"])
-            counts = f"{len(taken['loop'])}, {len(taken['kd'])}"
+            counts = ", ".join(str(len(steps)) for steps in taken.values())
             print(f"{data:8} {net:14} {numbers:8,} {bare_ms:8.2f} {told} {against:7.3f}  {counts}", flush=True)
 
 

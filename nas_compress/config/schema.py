@@ -178,8 +178,8 @@ class TrainingSection(Section):
     times the teacher's macs over its own, at most `cap` times `epochs` (Liu et al. 2019, arXiv 1810.05270).
     class_weight: of losses on labels alone: `balanced`, one number for each class, or numbers by name of the class.
     sampler: `balanced` draws every class equally often, with repetition.
-    precision: `bfloat16` or `float32` products in training, or `auto`: bfloat16 on a GPU, and on a CPU that has it for
-    convolutional networks with enough work in a batch. Fake quantization, losses and the optimiser stay in float32.
+    precision: `bfloat16` or `float32` products in the training of teachers and students, or `auto`: bfloat16 on a GPU,
+    and on a CPU that has it for enough work in a batch. Fake quantization, losses and the optimiser stay in float32.
     inherit_learning_rate: of candidates with `init = "inherit"`, by default `learning_rate`. A rate that is too small
     makes inherited weights look worse than they are (Wang et al. 2023, arXiv 2301.05219).
     """

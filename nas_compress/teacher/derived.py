@@ -27,7 +27,7 @@ from nas_compress.tasks.task import Task
 from nas_compress.teacher import logits_cache
 from nas_compress.teacher.logits_cache import answers_bytes, compute_answers
 from nas_compress.teacher.obtain import fingerprint_of, teacher_architecture, teacher_objective, training_of
-from nas_compress.teacher.store import Start, describe_stored, stored_or_trained
+from nas_compress.teacher.store import Start, describe_stored, stored_format, stored_or_trained
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.training.objective import LossObjective, TrainingObjective
 from nas_compress.training.random_state import kept_random_states, seed_all
@@ -261,7 +261,8 @@ def _once(teacher: Teacher, made_by: Mapping[str, object], make: Callable[[Path]
         folder = cache_folder() / "teachers" / fingerprint
         network = make(folder).eval()
         teacher.derived[fingerprint] = replace(teacher, network=network, fingerprint=fingerprint, folder=folder)
-        describe_stored(folder, {"fingerprint": fingerprint, "made_by": origin}, teacher.notice)
+        values = {"fingerprint": fingerprint, "made_by": origin, **stored_format(folder)}
+        describe_stored(folder, values, teacher.notice)
     return teacher.derived[fingerprint]
 
 

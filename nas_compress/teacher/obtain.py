@@ -26,7 +26,7 @@ from nas_compress.tasks.task import Task
 from nas_compress.teacher.given import GivenTeacher, build_given_module, describe_given
 from nas_compress.teacher.pretrained.bert_weights import load_pretrained_, pretrained_digest, set_epsilon_
 from nas_compress.teacher.runtime_network import RuntimeNetwork
-from nas_compress.teacher.store import Start, Training, describe_stored, stored_or_trained
+from nas_compress.teacher.store import Start, Training, describe_stored, stored_format, stored_or_trained
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.teacher.tensor_file import digest_of_tensors
 from nas_compress.training.objective import LossObjective, PenalisedObjective, TrainingObjective
@@ -111,6 +111,8 @@ def obtain_teacher(
         made_by["class_weights"] = list(dataset.task.class_weights)
     if training.sampler != "shuffled":
         made_by["sampler"] = training.sampler
+    if section.is_trained and training.precision != "auto":
+        made_by["precision"] = training.precision
     fingerprint = fingerprint_of(made_by)
     store = writable_cache_folder() / "teachers" / fingerprint
     start = _pretrained(section, dataset, folder=folder, label=label)
@@ -128,7 +130,7 @@ def obtain_teacher(
             notice=notice,
             start=start,
         )
-    describe_stored(store, {"fingerprint": fingerprint, "made_by": made_by}, notice)
+    describe_stored(store, {"fingerprint": fingerprint, "made_by": made_by, **stored_format(store)}, notice)
     return Teacher(
         network=network.to(device).eval(),
         fingerprint=fingerprint,
@@ -193,6 +195,7 @@ def training_of(section: TeacherSection, training: TrainingSection, task: Task, 
         learning_rate=section.learning_rate,
         weight_decay=training.weight_decay,
         seed=section.seed,
+        precision=training.precision,
         draws=None if samples is None else draws_of(task, samples.targets, training.sampler),
     )
 

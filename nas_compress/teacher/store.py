@@ -16,11 +16,13 @@ from nas_compress.data.dataset import Split
 from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
 from nas_compress.files import read_sealed_json, write_sealed_json
 from nas_compress.models.families import build_student
-from nas_compress.tasks.batch import device_of
+from nas_compress.models.macs import count_macs
+from nas_compress.tasks.batch import device_of, token_lengths, unpadded
 from nas_compress.teacher.pretrained.upper_layers import training_part
 from nas_compress.teacher.tensor_file import digest_of_tensors, load_weights_, read_tensors, write_tensors
 from nas_compress.training.loop import train
 from nas_compress.training.objective import TrainingObjective
+from nas_compress.training.precision import Precision, Products, products_of
 from nas_compress.training.random_state import kept_random_states, seed_all
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.teaching import CHECKPOINTS
@@ -28,16 +30,20 @@ from nas_compress.values.teaching import CHECKPOINTS
 ORIGIN = "teacher.json"
 """Name of the file with a network's fingerprint and the values that decided it."""
 
+PRODUCTS = "products"
+"""Key of the format of the products in a network's training, in its file and in ORIGIN."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Settings of one training. draws: see `training.loop.train`."""
+    """Settings of one training. precision: see `TrainingSection`. draws: see `training.loop.train`."""
 
     epochs: int
     batch_size: int
     learning_rate: float
     weight_decay: float
     seed: int
+    precision: Precision = "auto"
     draws: Tensor | None = None
 
 
@@ -122,6 +128,15 @@ def describe_stored(folder: Path, values: Mapping[str, Any], notice: Notice) -> 
     write_sealed_json(path, values)
 
 
+def stored_format(folder: Path) -> dict[str, str]:
+    """Return `products`, the format of a stored network's training, unless it is float32 or no network is there."""
+    try:
+        about = read_tensors(folder / weights_file()).about
+    except FileNotFoundError:
+        return {}
+    return {PRODUCTS: about[PRODUCTS]} if PRODUCTS in about else {}
+
+
 def keep_weights(network: nn.Module, path: Path, notice: Notice) -> None:
     """Write the weights of a network to `path`, unless the file holds them already."""
     state = network.state_dict()
@@ -156,17 +171,19 @@ def _train_and_store(
     network.to(device_of(samples.inputs))
     wrong = f"{label}: the teacher must learn, but with teacher.learning_rate={training.learning_rate:g}"
 
-    def after(done: int) -> None:
+    def after(done: int, products: Products) -> None:
+        about = {} if products == "float32" else {PRODUCTS: products}
         for fraction in CHECKPOINTS:
             if max(1, round(fraction * training.epochs)) == done:
                 state = network.state_dict()
                 if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
                     raise RequestError(f"{wrong} a weight is infinite or nan after epoch {done}")
-                write_tensors(folder / weights_file(fraction), state)
+                write_tensors(folder / weights_file(fraction), state, about=about)
         on_epoch(done, training.epochs)
 
     try:
         with training_part(network, samples, None if start is None else start.upper) as part:
+            products = _products(part.network, part.samples, training)
             train(
                 part.network,
                 part.samples,
@@ -178,7 +195,18 @@ def _train_and_store(
                 weight_decay=training.weight_decay,
                 seed=training.seed,
                 draws=training.draws,
-                on_epoch=lambda done, terms: after(done),
+                products=products,
+                on_epoch=lambda done, terms: after(done, products),
             )
     except NonFiniteLossError as error:
         raise RequestError(f"{wrong}: {error}") from error
+
+
+def _products(network: nn.Module, samples: Split, training: Training) -> Products:
+    """Return the format of a training; a sample of the median length counts."""
+    middle = torch.tensor([0])
+    if samples.tokens:
+        middle = token_lengths(samples.inputs, samples.tokens).argsort(stable=True)[len(samples) // 2].reshape(1)
+    sample = unpadded(samples.at(middle).inputs, samples.tokens)
+    macs = count_macs(network, sample) * min(training.batch_size, len(samples))
+    return products_of(training.precision, device_of(samples.inputs), batch_macs=macs)

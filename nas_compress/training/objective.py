@@ -16,7 +16,7 @@ from nas_compress.models.features import ObservableNetwork, Observation, watch
 from nas_compress.tasks.batch import Batch, device_of
 from nas_compress.tasks.task import Task
 from nas_compress.training.live_answers import LiveAnswers
-from nas_compress.training.precision import mixed_precision
+from nas_compress.training.precision import mixed_precision, teaching_precision
 
 
 class TrainingObjective(Protocol):
@@ -79,10 +79,10 @@ class LossObjective:
             shown = self._views.batch(index, view)
         with mixed_precision(device_of(batch)):
             student = observe(model, batch, self._loss.task, relations=relations, watched=watched)
-            seen = None
-            if self._teacher is not None and runs:
-                with torch.no_grad():
-                    seen = observe(self._teacher, shown, self._loss.task, relations=relations, watched=watched)
+        seen = None
+        if self._teacher is not None and runs:
+            with torch.no_grad(), teaching_precision(device_of(batch)):
+                seen = observe(self._teacher, shown, self._loss.task, relations=relations, watched=watched)
         if reads and self._stored is not None:
             seen = self._stored(index, view)
         answers = self._answers

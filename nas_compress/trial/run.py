@@ -161,7 +161,7 @@ def _run(
     generations = fresh_networks(
         functools.partial(fresh_student, candidate, plan.architecture, context.teacher), count, seed=seed
     )
-    products = float_products(student, context, macs=plan.cost.whole_macs)
+    products = float_products(context, macs=plan.cost.whole_macs)
     derived_before = context.teacher.derived_epochs
     losses = _train(
         plan,

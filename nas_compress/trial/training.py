@@ -100,7 +100,7 @@ def fit(
     )
     losses: dict[str, float] = {}
     if epochs > rounding:
-        products: Products | None = float_products(student, context, macs=macs)
+        products: Products | None = float_products(context, macs=macs)
         losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed, products=products)
     if rounding and not ended:
         begin_rounding_(student, candidate, context, layer_bits=layer_bits)
@@ -109,10 +109,10 @@ def fit(
     return losses
 
 
-def float_products(student: nn.Module, context: TrialContext, *, macs: int | None) -> Products:
+def float_products(context: TrialContext, *, macs: int | None) -> Products:
     """Return the format of the products in the epochs without fake quantization. macs: of one sample."""
     batch_macs = (macs or 0) * context.training.batch_size
-    return products_of(context.training.precision, student, context.device, batch_macs=batch_macs)
+    return products_of(context.training.precision, context.device, batch_macs=batch_macs)
 
 
 def learning_rate(candidate: Candidate, training: TrainingSection) -> float:

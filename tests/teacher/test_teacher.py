@@ -17,6 +17,7 @@ from nas_compress.pruning.importance_criteria import CRITERIA
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.teacher.tensor_file import digest_of_tensors, write_tensors
+from nas_compress.training import precision
 from nas_compress.training.random_state import seed_all
 
 SECTION = TeacherSection(widths=(8, 8, 16), epochs=2, learning_rate=1e-2)
@@ -206,3 +207,20 @@ def test_a_vote_is_taken_once(ask: Asked) -> None:
         assert teacher.channel_groups(criterion, seed=1) is teacher.channel_groups(criterion, seed=2)
     assert teacher.channel_groups("random", seed=1) is teacher.channel_groups("random", seed=1)
     assert teacher.channel_groups("random", seed=1) is not teacher.channel_groups("random", seed=2)
+
+
+def test_a_teacher_tells_its_products_and_float32_turns_others_off(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "BFLOAT16_MACS", 1)
+    by_count = ask()
+    told = json.loads((by_count.folder / "teacher.json").read_text())
+    assert told["products"] == "bfloat16" and ask.trained
+    again = ask()
+    assert not ask.trained and not ask.notices
+    assert again.weights_digest == by_count.weights_digest
+    asked = ask(precision="bfloat16")
+    assert ask.trained and asked.weights_digest == by_count.weights_digest
+    plain = ask(precision="float32")
+    assert ask.trained and plain.weights_digest != by_count.weights_digest
+    assert "products" not in json.loads((plain.folder / "teacher.json").read_text())
+    assert {tensor.dtype for tensor in by_count.network.state_dict().values()} == {torch.float32, torch.int64}

@@ -24,6 +24,7 @@ from nas_compress.tasks.classification import Classification
 from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
+from nas_compress.training.precision import Products, mixed_precision
 from nas_compress.training.random_state import kept_random_states, random_states, seed_all
 from nas_compress.training.sparsity import Sparsifier
 
@@ -39,14 +40,24 @@ class Squares:
         self, model: nn.Module, batch: Batch, targets: Batch, *, view: int, index: Tensor, progress: float
     ) -> dict[str, Tensor]:
         drawn = float(torch.rand(())) + float(np.random.random()) + random.random()
-        return {"squares": (model(batch["input"]) - drawn).square().mean()}
+        with mixed_precision(batch["input"].device):
+            answer = model(batch["input"])
+        return {"squares": (answer.float() - drawn).square().mean()}
 
 
 class Cut(BaseException):
     pass
 
 
-def fit(path: Path, notices: list[str], *, width: int = 4, epochs: int = EPOCHS, cut: int | None = None) -> nn.Module:
+def fit(
+    path: Path,
+    notices: list[str],
+    *,
+    width: int = 4,
+    epochs: int = EPOCHS,
+    cut: int | None = None,
+    products: Products = "float32",
+) -> nn.Module:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 2))
     seed_all(1)
@@ -67,6 +78,7 @@ def fit(path: Path, notices: list[str], *, width: int = 4, epochs: int = EPOCHS,
         weight_decay=0.0,
         seed=0,
         macs=1,
+        products=products,
         sparsifier=Sparsifier(model, pattern="targeted_weight", fraction=0.5, seed=0),
         checkpoint=Checkpoint(path=path, identity={"candidate": "a"}, notice=notices.append),
         on_epoch=after,
@@ -96,6 +108,14 @@ def test_every_random_generator_continues(saved: Path, tmp_path: Path) -> None:
     notices: list[str] = []
     assert torch.equal(weights(fit(saved, notices)), weights(fit(tmp_path / "whole.pt", notices)))
     assert notices == []
+
+
+def test_a_training_with_bfloat16_products_continues_with_the_same_bits(tmp_path: Path) -> None:
+    whole = weights(fit(tmp_path / "whole.pt", [], products="bfloat16"))
+    with pytest.raises(Cut):
+        fit(tmp_path / "cut.pt", [], cut=1, products="bfloat16")
+    assert torch.equal(weights(fit(tmp_path / "cut.pt", [], products="bfloat16")), whole)
+    assert not torch.equal(weights(fit(tmp_path / "float32.pt", [])), whole)
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

@@ -44,8 +44,7 @@ def test_work_below_the_limit_is_float32_and_leaves_no_word_in_the_record(
 
 
 def test_a_large_batch_is_enough_work(context: TrialContext) -> None:
-    wide = torch.nn.Conv2d(1, 1, 1)
     own = precision.has_bfloat16(torch.device("cpu"))
     macs = precision.BFLOAT16_MACS // context.training.batch_size + 1
-    assert float_products(wide, context, macs=macs) == ("bfloat16" if own else "float32")
-    assert float_products(wide, asking(context, "float32"), macs=macs) == "float32"
+    assert float_products(context, macs=macs) == ("bfloat16" if own else "float32")
+    assert float_products(asking(context, "float32"), macs=macs) == "float32"

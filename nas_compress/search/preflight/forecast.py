@@ -14,11 +14,14 @@ from nas_compress.callbacks import Notice, no_notice
 from nas_compress.data.dataset import Dataset
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.samplers.ehvi_sampler import SURVEY
 from nas_compress.search.setup import StudyParts
+from nas_compress.search.storage.earlier_runs import require_earlier_runs
+from nas_compress.tasks.batch import rows
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
@@ -94,6 +97,7 @@ def forecast(parts: StudyParts, notice: Notice = no_notice, *, workers: int = 1)
     notice: receives a line about weights of the teacher that were found under another key or prefix.
     """
     check_own_teacher(parts, notice)
+    require_earlier_runs(parts)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
     watch = _Watch(parts.device)
@@ -223,7 +227,7 @@ def _teacher_cost(parts: StudyParts, watch: _Watch) -> tuple[Measured | None, fl
     architecture = teacher_architecture(section, parts.dataset, parts.file.label)
     plain = Candidate(family=section.family, depths=architecture.depths)
     measured = measure_untrained(plain, architecture, parts)
-    return measured, _training_seconds(architecture, parts, section.epochs, watch)
+    return measured, _training_seconds(architecture, parts, section.epochs, watch, macs=measured.whole_macs)
 
 
 def _training_seconds(
@@ -231,13 +235,13 @@ def _training_seconds(
 ) -> float:
     """Return the seconds of a training, from a few batches after a warm-up. What a training does once counts once.
 
-    macs: multiply-adds of a student for one sample, which choose its number format; None for a teacher.
+    macs: multiply-adds for one sample, which choose the number format; counted if None.
     """
     network, training = parts.build(architecture).to(parts.device), parts.spec.training
-    products = None
-    if macs is not None:
-        products = products_of(training.precision, network, parts.device, batch_macs=macs * training.batch_size)
     data = parts.dataset.fitting(architecture.signature)
+    if macs is None:
+        macs = count_macs(network, rows(data.example, 0, 1))
+    products = products_of(training.precision, parts.device, batch_macs=macs * training.batch_size)
     _train_batches(network, 1, parts, data, products)
     few, several = 0, 0
 
@@ -256,9 +260,7 @@ def _training_seconds(
     return once + epochs * batches * per_batch
 
 
-def _train_batches(
-    network: torch.nn.Module, batches: int, parts: StudyParts, data: Dataset, products: Products | None
-) -> int:
+def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts, data: Dataset, products: Products) -> int:
     training, whole = parts.spec.training, data.train
     count = min(len(whole), batches * training.batch_size)
     few = whole.first(count).to(parts.device)

@@ -61,8 +61,7 @@ def test_other_programs_do_not_change_the_forecast(
     assert two.study_s == pytest.approx(subject.START_S + one.teacher_s + 3 * one.trial_s / 2)
 
 
-def test_students_are_timed_in_the_format_of_their_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A teacher trains in float32 on every CPU."""
+def test_networks_are_timed_in_the_format_of_their_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     used: list[object] = []
 
     def train(network: torch.nn.Module, batches: int, parts: object, data: object, products: object) -> int:
@@ -73,7 +72,11 @@ def test_students_are_timed_in_the_format_of_their_training(monkeypatch: pytest.
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     monkeypatch.setattr(precision, "BFLOAT16_MACS", 1)
     forecast(gather(read_study(write_study(tmp_path / "s"))), workers=1)
-    assert set(used) == {None, "bfloat16"} and used[0] is None
+    assert set(used) == {"bfloat16"}
+    used.clear()
+    monkeypatch.setattr(precision, "BFLOAT16_MACS", 10**12)
+    forecast(gather(read_study(write_study(tmp_path / "t"))), workers=1)
+    assert set(used) == {"float32"}
 
 
 def test_look_ups_of_the_sampler_count(tmp_path: Path) -> None:
