@@ -70,6 +70,7 @@ def _checked(parts: StudyParts, entry: str) -> RunFolder:
     path = (parts.file.folder / Path(entry).expanduser()).resolve()
     try:
         folder = open_run(path)
+        read_records(folder)  # a damaged one is refused before anything is trained
     except (RequestError, DamagedFileError) as error:
         near = sorted(each.parent.name for each in path.parent.glob("*/run.json"))
         hint = f"; runs beside it: {', '.join(near[:5])}" if near else ""
