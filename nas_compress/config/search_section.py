@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, Literal, Self
 
@@ -34,6 +35,10 @@ class SearchSection(Section):
     accuracy_floor: smallest value of interest of the first maximised objective that training determines, such as
     accuracy = 0.95. The sampler `ehvi` then looks for smaller and faster students above it only. A budget on the same
     figure does the same. Without both, every second proposal looks near the teacher's figure.
+    warm_start: run folders of earlier studies of the same space and data, relative to the study file. Their trials and
+    look-ups teach the models of the sampler `ehvi`; none of their students is on the front.
+    prior: the values of searched parameters that you expect to be good, such as width_multiplier = 0.5, for the sampler
+    `ehvi`. Half of the points have a part of them, and the preference fades with the number of trials.
     stop: a stopping rule, or `auto`: `behind` if accuracy is one of several objectives, the training is long enough for
     a rung, and the sampler is not ehvi, because no rule was found to pay with it. `shadow` trains every trial to its
     end and reports the savings and costs of the rule named by `shadow`.
@@ -49,6 +54,8 @@ class SearchSection(Section):
     start: tuple[Literal["smallest", "largest", "teacher"], ...] = ()
     enqueue: tuple[dict[str, bool | int | float | str], ...] = ()
     accuracy_floor: float | None = None
+    warm_start: tuple[str, ...] = ()
+    prior: dict[str, bool | int | float | str] = Field(default_factory=dict)
     stop: Literal["auto", "none", "moasha", "behind", "dominated", "shadow", "median", "halving", "hyperband"] = "auto"
     shadow: Literal["moasha", "behind", "dominated"] = "moasha"
     rungs: tuple[PositiveInt, ...] | None = None
@@ -65,10 +72,23 @@ class SearchSection(Section):
     @classmethod
     def _plain_values(cls, points: Any) -> Any:
         given = points if isinstance(points, list | tuple) else ()  # the type of the key refuses others
-        for name, value in [item for point in given if isinstance(point, dict) for item in point.items()]:
-            if not isinstance(value, (bool, int, float, str)) or (isinstance(value, float) and not isfinite(value)):
-                raise ValueError(f"values must be finite numbers, strings, true or false, but got {name}={value!r}")
+        _require_plain([item for point in given if isinstance(point, dict) for item in point.items()])
         return tuple(points) if isinstance(points, list) else points
+
+    @field_validator("prior", mode="before")
+    @classmethod
+    def _plain_prior(cls, given: Any) -> Any:
+        _require_plain(given.items() if isinstance(given, dict) else ())  # the type of the key refuses others
+        return given
+
+    @model_validator(mode="after")
+    def _model_based(self) -> Self:
+        key = "warm_start" if self.warm_start else "prior" if self.prior else None
+        if key is not None and self.sampler != "ehvi":
+            raise ValueError(f"search.{key} needs the sampler ehvi, but got sampler={self.sampler!r}")
+        if len(set(self.warm_start)) < len(self.warm_start):
+            raise ValueError(f"search.warm_start must name each run once, but got {list(self.warm_start)}")
+        return self
 
     @model_validator(mode="after")
     def _pruner_of_a_reward(self) -> Self:
@@ -85,3 +105,9 @@ class SearchSection(Section):
         if not self.rungs or list(self.rungs) != sorted(set(self.rungs)):
             raise ValueError(f"rungs must be one or more rising epochs, but got rungs={list(self.rungs)}")
         return self
+
+
+def _require_plain(items: Iterable[tuple[str, object]]) -> None:
+    for name, value in items:
+        if not isinstance(value, (bool, int, float, str)) or (isinstance(value, float) and not isfinite(value)):
+            raise ValueError(f"values must be finite numbers, strings, true or false, but got {name}={value!r}")

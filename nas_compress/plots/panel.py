@@ -185,7 +185,7 @@ def _draw_named(axes: Axes, front: DrawnFront, x: str, y: str, stairs: NDArray[n
     if front.knee is not None and front.knee.figure(y) >= axes.get_ylim()[0]:
         place = (front.knee.figure(x), front.knee.figure(y))
         marks.draw_knee(axes, *place)
-        put_label(axes, place, f"knee: {front.knee.words}", drawn, marks.INK)
+        put_label(axes, place, f"knee: trial {front.knee.label}", drawn, marks.INK)
 
 
 def _along(stairs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -113,6 +113,7 @@ def _portable(spec: StudySpec) -> dict[str, Any]:
     for key in ("folder", "text"):
         if values["data"].get(key) is not None:
             values["data"][key] = name_if_absolute(values["data"][key])
+    values["search"]["warm_start"] = []  # run folders of the study's machine; a bundle searches nothing
     return {**values, "space": name_if_absolute(spec.space)}
 
 

@@ -180,6 +180,7 @@ class Trials:
             costs=self._costs,
             floor=self.parts.floor,
             teacher=self.parts.teacher_quality,
+            prior=self._spec.search.prior,
         )
         study.sampler = make_sampler(self._spec.search.sampler, context)
         trial = study.ask()

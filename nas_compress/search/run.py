@@ -60,6 +60,7 @@ from nas_compress.search.setup import (
     measured_against,
 )
 from nas_compress.search.start_points import queue_start_points
+from nas_compress.search.storage.earlier_runs import learn_from_earlier, require_earlier_runs
 from nas_compress.search.storage.hosts import Hosts, wait_for_workers
 from nas_compress.search.storage.journal_repair import JournalKeeper
 from nas_compress.search.storage.optuna_storage import (
@@ -165,7 +166,7 @@ def run_study(
             _announce(parts, folder, records, total, reporter)
             teacher = find_teacher(parts, reporter.stage, reporter.say)
             figures = baseline(folder, teacher, parts.dataset, parts.target, parts.named)
-            reporter.say(_teacher_line(figures))
+            reporter.say(f"teacher: {in_words(figures.figures, METRICS)}")
             require_floor_in_reach(parts.spec, figures)
         figures = measure_teacher_missing(folder, parts) or figures
         parts = measured_against(parts, figures)
@@ -173,6 +174,8 @@ def run_study(
             reporter.say(f"budgets against the teacher: {', '.join(map(str, parts.budgets))}")
             if not records:
                 _refuse_relative(parts)
+        if teacher is not None:
+            learn_from_earlier(hosts.study, parts, reporter.say)
         if not hosts.counts:
             reporter.say(
                 "warning: the study's latencies belong to the machine that started it. It will measure front members "
@@ -213,6 +216,7 @@ def default_folder(file: StudyFile) -> Path:
 
 def _check_space(parts: StudyParts, reporter: Reporter) -> None:
     """Show warnings about random candidates. Refuse budgets out of reach of all of them, and settings of a device."""
+    require_earlier_runs(parts)
     parts.named.described({})  # a device without the settings of the study is refused before anything is written
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]
@@ -308,6 +312,7 @@ def _join(
             "chance": task_chance(parts.dataset.task),
             **known_labels(parts),
             "space": {"name": parts.space.name, "hash": parts.space.source_hash},
+            "data": parts.dataset.fingerprint,
             "storage": shown_url(url),
             "versions": versions(),
             "machine": parts.target.describe(),
@@ -391,7 +396,3 @@ def _search(progress: Progress, hosts: Hosts, teacher: Teacher, *, workers: int,
             running.watch(is_complete)
     finally:
         hosts.settle_cut(parts.spec, task=parts.dataset.task, died=False)
-
-
-def _teacher_line(measured: Measured) -> str:
-    return f"teacher: {in_words(measured.figures, METRICS)}"

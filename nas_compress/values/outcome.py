@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nas_compress.errors import RequestError
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
-from nas_compress.values.exits.figures import ExitFigures
+from nas_compress.values.exits.figures import ExitFigures, OperatingPoint
 from nas_compress.values.metrics.table import METRICS, Budget, figures_apart
 from nas_compress.values.precision import with_float32
 
@@ -125,7 +125,9 @@ class Measured:
             if each.figures or (exits is not None and each.thresholds == exits.thresholds)
         ]
         if exits is None or number not in known:
-            rule = f"an exit point must be one of {', '.join(map(str, known))}" if known else "there is no exit point"
+            if not known:
+                raise RequestError(f"exit points need a network with exits, but got exit point {number} of one without")
+            rule = f"an exit point must be one of {', '.join(map(str, known))}"
             raise RequestError(f"{rule}, but got {number}; `show RUN --trial N` lists them")
         point = points[number]
         if point.thresholds == exits.thresholds:
@@ -142,6 +144,7 @@ class Measured:
             device_agreements={},
             exits=replace(
                 exits,
+                points=tuple(self._own(each) if each.thresholds == exits.thresholds else each for each in points),
                 thresholds=point.thresholds,
                 rates=point.rates,
                 changed=point.changed,
@@ -149,6 +152,14 @@ class Measured:
                 stream_samples=exits.stream_samples if point.stream_ms else 0,
             ),
         )
+
+    def _own(self, point: OperatingPoint) -> OperatingPoint:
+        """Return the point that has the file's own thresholds with what was measured of the file."""
+        if self.exits is None:
+            return point
+        exits, names = self.exits, {name for each in self.exits.points for name in each.figures}
+        figures = {name: value for name, value in self.figures.items() if name in names}
+        return replace(point, rates=exits.rates, changed=exits.changed, figures=figures, stream_ms=exits.stream_ms)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the figures next to the other fields."""

@@ -7,21 +7,19 @@ A seed trains a large network and smaller ones (`settings.py`). Exits are fitted
 cross-entropy, hinge loss or the answers of its end, and to one trained jointly with its exits. The validation split
 chooses the thresholds for each stated loss, and accuracy is that on the test split. Latencies are those of the files
 over 256 validation samples, one by one; networks without exits are timed on the same samples. Weights are kept below
---out. `--table` writes a CSV file and a picture into the study.
+--out. `--table` writes a CSV file and a picture of the means into the study (`summary.py`), and prints their table.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from settings import FITS, SETTINGS, Fit, Setting
+from summary import summarise, write_rows
 from torch import nn
 
 from nas_compress.config.schema import StudySpec
@@ -51,11 +49,8 @@ from nas_compress.trial.shape import new_student
 from nas_compress.trial.train_student import teach
 from nas_compress.values.candidate import Exits
 
-HERE = Path(__file__).parent
 TIMED_S = 1.0
 """Longest timing of a file on a busy machine."""
-
-COLOURS = ("#0072B2", "#D55E00", "#CC79A7", "#009E73")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -113,7 +108,7 @@ def main() -> None:
     for seed in given.seed:
         run(seed, SETTINGS[given.data], out)
     if given.table:
-        table(given.data, out)
+        summarise(given.data, out)
 
 
 def run(seed: int, setting: Setting, out: Path) -> None:
@@ -192,44 +187,6 @@ def measure_exits(one: Seed, network: EarlyExits, name: str, fit: Fit) -> None:
                 rates=" ".join(f"{rate:.3f}" for rate in exit_rates(taken, len(macs))),
                 exit_accuracies=" ".join(f"{each.mean():.4f}" for each in right["test"]),
             )
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """Write rows with the columns of all of them."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def table(data: str, out: Path) -> None:
-    """Write the rows of all seeds, and a picture with the curves of the exits and the other networks."""
-    rows = [row for path in sorted(out.glob("seed-*.csv")) for row in csv.DictReader(path.open())]
-    write_rows(HERE / f"{data}.csv", [dict(row) for row in rows])
-    seeds = sorted({row["seed"] for row in rows})
-    figure, axes = plt.subplots(1, len(seeds), figsize=(5 * len(seeds), 4), sharey=True, squeeze=False)
-    for panel, seed in zip(axes[0], seeds, strict=True):
-        own = [row for row in rows if row["seed"] == seed]
-        draw(panel, [row for row in own if not row.get("exits")], "s", "black", "without exits")
-        for (fit, each), colour in zip(FITS.items(), COLOURS, strict=True):
-            shown = [row for row in own if row.get("exits") == fit and row["confidence"] == each.confidences[0]]
-            draw(panel, shown, "o", colour, f"exits, {fit}")
-        panel.set_title(f"seed {seed}")
-        panel.set_xlabel("mean latency (us), bar to p95")
-    axes[0][0].set_ylabel("test accuracy (%)")
-    axes[0][0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(HERE / f"{data}.png", dpi=110, metadata={"Software": None})
-
-
-def draw(panel: plt.Axes, rows: Sequence[dict[str, str]], mark: str, colour: str, label: str) -> None:
-    """Draw the curve of some rows, with a bar from each mean to the 95th percentile."""
-    ordered = sorted(rows, key=lambda row: float(row["mean_us"]))
-    mean, tail = ([float(row[name]) for row in ordered] for name in ("mean_us", "p95_us"))
-    test = [100 * float(row["test"]) for row in ordered]
-    panel.plot(mean, test, f"{mark}-", color=colour, label=label)
-    panel.hlines(test, mean, tail, color=colour, linewidth=0.7, alpha=0.6)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ IMAGES = {
     "1, 1, 2 blocks": (1, 1, 2, 1.0),
     "1, 1, 1 blocks": (1, 1, 1, 1.0),
     "1, 1, 1 blocks, 3/4 as wide": (1, 1, 1, 0.75),
+    "1, 1, 1 blocks, 5/8 as wide": (1, 1, 1, 0.625),
     "1, 1, 1 blocks, half as wide": (1, 1, 1, 0.5),
+    "1, 1, 1 blocks, a quarter as wide": (1, 1, 1, 0.25),
 }
 """Blocks of three stages, and the width multiplier. The first stage has 16 channels, so that it takes little time."""
 
@@ -92,6 +94,7 @@ SETTINGS = {
         training=TrainingSection(epochs=3, batch_size=32, learning_rate=0.002),
         networks={
             "3 layers": _encoder(3),
+            "2 layers": _encoder(2),
             "1 layer": _encoder(1),
             "bag of word pieces": Candidate(family="text_bag", depths=(1,)),
         },

@@ -49,6 +49,10 @@ MISTAKES = {
     GOOD.replace("[data]", 'objectives = ["size_bytes"]\n[data]') + "[search]\naccuracy_floor = 0.9": (
         "an objective such as accuracy, without a reward, but got sampler='ehvi', objectives=['size_bytes']"
     ),
+    GOOD + '[search]\nsampler = "tpe"\nwarm_start = ["a"]': "search.warm_start needs the sampler ehvi, but got",
+    GOOD + '[search]\nsampler = "tpe"\nprior = { a = 1 }': "search.prior needs the sampler ehvi, but got sampler='tpe'",
+    GOOD + '[search]\nwarm_start = ["a", "a"]': "search.warm_start must name each run once, but got ['a', 'a']",
+    GOOD + "[search]\nprior = { a = inf }": "values must be finite numbers, strings, true or false, but got a=inf",
     GOOD + '[search]\nsamplr = "x"': "but got search.samplr; did you mean 'sampler'?",
     GOOD + "[budgets.latency_ms]\nat_mot = 3": "but got budgets.latency_ms.at_mot; did you mean 'at_most'?",
     GOOD + "[budgetz.latency_ms]\nat_most = 3": "but got budgetz; did you mean 'budgets'?",

@@ -208,10 +208,15 @@ def test_a_trained_network_has_a_point_for_each_other_choice_of_thresholds() -> 
     assert dict(at_point.figures) == {"accuracy": 0.8, "latency_ms": pytest.approx(1.4), "size_bytes": 900, "macs": 20}
     assert at_point.exits is not None
     assert (at_point.exits.thresholds, at_point.exits.rates) == ((0.7,), (0.8, 0.2))
+    own = at_point.exits.points[1]
+    assert (dict(own.figures), own.rates) == ({"accuracy": 0.9, "latency_ms": 2.0, "macs": 20}, (0.5, 0.5))
+    assert [number for number, _ in at_point.exits.other_points] == [0, 1]
     assert replace(measured, agreement=0.99).at_exit_point(2).agreement is None
     assert measured.at_exit_point(1) is measured
     with pytest.raises(RequestError, match="an exit point must be one of 0, 1, 2, 3, but got 7"):
         measured.at_exit_point(7)
+    with pytest.raises(RequestError, match="need a network with exits, but got exit point 1 of one without"):
+        replace(measured, exits=None).at_exit_point(1)
     assert Measured.from_dict(measured.to_dict()) == measured
 
 
@@ -226,6 +231,7 @@ def test_a_record_from_before_operating_points_were_measured_loads() -> None:
     ("given", "words"),
     [
         ({"after": ()}, "1 to 3 different stages"),
+        ({"after": "stage0"}, r"a list of names, but got .stage0.; write"),
         ({"after": ("stage0", "stage0")}, "different stages"),
         ({"after": ("stage0",), "confidence": "sure"}, "a confidence must be a known name"),
         ({"after": ("stage0",), "accuracy_loss": 1.0}, "0 <= accuracy_loss < 1"),

@@ -199,9 +199,14 @@ def test_the_example_of_a_bundle_reads_a_text_and_prints_its_exit(tmp_path: Path
     )
     (tmp_path / "example.py").write_text(code)
 
-    def printed(threshold: str) -> str:
-        command = [sys.executable, str(tmp_path / "example.py"), threshold]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    def printed(*thresholds: str) -> str:
+        command = [sys.executable, str(tmp_path / "example.py"), *thresholds]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (done.stderr == "")
+        return done.stdout or done.stderr
 
     assert "at exit 0" in printed("0")
     assert "at exit 2" in printed("inf")
+    assert "at exit 1" in printed("inf", "0")
+    assert printed("a") == "a threshold must be a number, but got 'a'\n"
+    assert printed("0", "0", "0") == "thresholds must be one number for all exits, or 2, but got 3\n"

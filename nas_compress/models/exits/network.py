@@ -173,9 +173,9 @@ def _require_stages(exits: Exits, features: tuple[str, ...], answers: tuple[int,
     places = [name for name in features[:-1] if name not in BEFORE_STAGES]
     wanted = [name for name in exits.after if name not in places]
     if wanted:
-        known = ", ".join(places) or "none"
+        known, way = (", ".join(places), "") if places else ("none", "; use another family, or no exits")
         raise RequestError(
-            f"an exit must be after a stage or layer before the last one ({known}), but got {wanted[0]!r}"
+            f"an exit must be after a stage or layer before the last one ({known}), but got {wanted[0]!r}{way}"
         )
     order = tuple(name for name in places if name in exits.after)
     if order != exits.after:

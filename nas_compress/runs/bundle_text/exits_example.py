@@ -9,7 +9,7 @@ from nas_compress.values.exits.settings import PATIENCE, Exits
 EARLY_EXITS = '''"""Classify one sample with this model; needs onnxruntime and numpy only.
 
 The model stops at the first exit that is confident enough. `python example.py {example}` sets another threshold for
-every exit: a larger one is more accurate and slower, `inf` never stops early.
+every exit, and {several}. A larger one is more accurate and slower, `inf` never stops early.
 """
 import sys
 
@@ -17,15 +17,22 @@ import sys
 {sample}
 names = {names}
 inputs = {{{name}: sample}}
-if len(sys.argv) > 1:
-    value = float(sys.argv[1])
+exits = [threshold.name for threshold in session.get_overridable_initializers()]
+given = sys.argv[1:]
+if len(given) not in {counts}:
+    sys.exit(f"thresholds must be {words}, but got {{len(given)}}")
+for name, word in zip(exits, given * len(exits) if len(given) == 1 else given):
+    try:
+        value = float(word)
+    except ValueError:
+        sys.exit(f"a threshold must be a number, but got {{word!r}}")
     if not ({lowest} <= value <= {highest} or value == float("inf")):
         sys.exit(f"{lowest} <= threshold <= {highest} must hold, or inf for no exit, but got {{value}}")
-    for threshold in session.get_overridable_initializers():
-        inputs[threshold.name] = np.array([value], dtype=np.float32)
+    inputs[name] = np.array([value], dtype=np.float32)
 logits, taken = session.run([{output}, "exit"], inputs)
 place = int(logits[0].argmax())
-print("class", names[place] if names else place, "at exit", int(taken[0]), "logits", logits[0].round(2).tolist())
+shown = logits[0].astype(float).round(2).tolist()
+print("class", names[place] if names else place, "at exit", int(taken[0]), "logits", shown)
 '''
 
 OF_ZEROS = """sample = {zeros}  # put your own raw sample here; the model takes one at a time"""
@@ -54,8 +61,13 @@ def exits_example(
         'providers=["CPUExecutionProvider"]', 'options, providers=["CPUExecutionProvider"]'
     )
     sample = OF_TEXT if zeros is None else OF_ZEROS.format(zeros=zeros)
+    count = len(exits.after)
+    one = count == 1 or exits.confidence == PATIENCE
     return EARLY_EXITS.format(
         loader=options,
+        several="there is one for all exits" if one else f"{count} numbers set one for each",
+        counts="(0, 1)" if one else f"(0, 1, {count})",
+        words="one number" if one else f"one number for all exits, or {count}",
         sample=sample,
         names=f"[{', '.join(names)}]",
         name=input_name,

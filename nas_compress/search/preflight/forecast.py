@@ -20,6 +20,7 @@ from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candida
 from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.samplers.ehvi_sampler import SURVEY
 from nas_compress.search.setup import StudyParts
+from nas_compress.search.storage.earlier_runs import require_earlier_runs
 from nas_compress.tasks.batch import rows
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
@@ -96,6 +97,7 @@ def forecast(parts: StudyParts, notice: Notice = no_notice, *, workers: int = 1)
     notice: receives a line about weights of the teacher that were found under another key or prefix.
     """
     check_own_teacher(parts, notice)
+    require_earlier_runs(parts)
     sized, sampled = draw_candidates(parts)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
     watch = _Watch(parts.device)

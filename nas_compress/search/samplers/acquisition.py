@@ -8,9 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.special import ndtr
 
+from nas_compress.search.samplers.earlier import SOURCE
+from nas_compress.search.samplers.flat_scale import FlatScale, flat_scale
 from nas_compress.search.samplers.gaussian_process import (
     Constant,
     GaussianProcess,
@@ -38,6 +40,7 @@ class Acquisition:
     et al. 2010, the kriging believer).
     floors: least qualities of the candidates whose volume counts, None for the whole front. Of several, each gain
     counts as a fraction of the largest one.
+    The quality is modelled on a scale on which poor candidates lie close together (flat_scale.py).
     """
 
     def __init__(
@@ -47,12 +50,17 @@ class Acquisition:
         *,
         floors: Sequence[float | None] = (None,),
     ) -> None:
-        self._distributions = distributions
-        self._places, self._unordered = features(observed.params, distributions)
+        sources = sorted({each[SOURCE] for each in observed.params if SOURCE in each})
+        self._distributions = {**distributions, **({SOURCE: CategoricalDistribution(sources)} if sources else {})}
+        self._places, self._unordered = features(observed.params, self._distributions)
+        self._unordered |= np.array([name == SOURCE for name in sorted(self._distributions)])
         self._apart = differences(self._places, self._places, self._unordered)
         self._settled = observed.settled
         self._rows = {key: row for row, key in enumerate(observed.keys)}
-        self._costs = _Figures(values=observed.costs, variances=observed.variances)
+        scale = _scale_of(observed)
+        self._costs = _Figures(
+            values=observed.costs, variances=observed.variances, column=observed.quality, scale=scale
+        )
         self._excess = _Figures(
             values=np.log1p(np.maximum(observed.excess, -0.999)), variances=np.zeros_like(observed.excess)
         )
@@ -61,11 +69,13 @@ class Acquisition:
             means, _ = self._forecast(self._costs, self._apart[running], running)
             values = observed.costs.copy()
             values[running] = means
-            self._costs = _Figures(values=values, variances=observed.variances)
+            self._costs = _Figures(values=values, variances=observed.variances, column=observed.quality, scale=scale)
             front = np.concatenate([front, running])
         self._best, self._extent = best, extent
         members = (self._costs.values[front] - best) / extent
-        self._boxes = [_boxes(members, _corner(observed, best, extent, floor=floor)) for floor in floors]
+        limit = None if scale is None else scale.limit
+        levels = [limit if floor is None else -floor for floor in floors]
+        self._boxes = [_boxes(members, _corner(observed, best, extent, level=level)) for level in levels]
 
     def improvements(self, points: Sequence[SpacePoint]) -> Floats:
         """Return the expected hypervolume improvement (k,) of points, times their probability to be feasible.
@@ -73,9 +83,7 @@ class Acquisition:
         Values known before training count as known. If no point is likely to be feasible, the result is the
         probability, scaled far below any improvement.
         """
-        places, _ = features([point.params for point in points], self._distributions)
-        asked = differences(places, self._places, self._unordered)
-        rows = np.array([self._rows.get(point.key, -1) for point in points], dtype=np.intp)
+        asked, rows = self._asked(points)
         means, deviations = self._forecast(self._costs, asked, rows)
         deviations = np.maximum(deviations / self._extent, SURE)
         means = (means - self._best) / self._extent
@@ -87,6 +95,16 @@ class Acquisition:
         chances = np.where(unsure > 0, ndtr(-excess / np.maximum(unsure, SURE)), excess <= 0).prod(axis=1)
         return np.asarray(volumes * chances + 1e-12 * chances, dtype=np.float64)
 
+    def forecast(self, points: Sequence[SpacePoint]) -> tuple[Floats, Floats]:
+        """Return means and standard deviations (k, m) of the costs of points."""
+        return self._forecast(self._costs, *self._asked(points))
+
+    def _asked(self, points: Sequence[SpacePoint]) -> tuple[Floats, NDArray[np.intp]]:
+        """Return the distances (k, n, d) of points from the observations, and their rows; -1 without one."""
+        places, _ = features([point.params for point in points], self._distributions)
+        rows = np.array([self._rows.get(point.key, -1) for point in points], dtype=np.intp)
+        return differences(places, self._places, self._unordered), rows
+
     def _forecast(self, figures: _Figures, asked: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """Return means and standard deviations (k, c) at distances `asked` (k, n, d); known `rows` have deviation 0."""
         known = np.where(figures.variances > 0, np.nan, figures.values)
@@ -97,26 +115,39 @@ class Acquisition:
             if unknown.any():
                 found, process = figures.model(column, self._apart, self._settled)
                 there = asked[unknown] if len(found) == asked.shape[1] else asked[np.ix_(unknown, found)]
-                means[unknown, column], deviations[unknown, column] = process.predict(there)
+                told, scale = process.predict(there), figures.scale_of(column)
+                means[unknown, column], deviations[unknown, column] = told if scale is None else scale.moments(*told)
         return means, deviations
 
 
 @dataclass(kw_only=True, eq=False)
 class _Figures:
-    """Columns (n, c) of figures, nan if unknown. The model of each is made on first use."""
+    """Columns (n, c) of figures, nan if unknown. The model of each is made on first use.
+
+    column: the one that is modelled on a scale, if there is one.
+    """
 
     values: Floats
     variances: Floats
+    column: int | None = None
+    scale: FlatScale | None = None
     _models: dict[int, tuple[NDArray[np.intp], GaussianProcess | Constant]] = field(default_factory=dict)
 
+    def scale_of(self, column: int) -> FlatScale | None:
+        """Return the scale of a column."""
+        return self.scale if column == self.column else None
+
     def model(
-        self, column: int, apart: Floats, settled: NDArray[np.bool_]
+        self, column: int, apart: Floats, settled: tuple[NDArray[np.bool_], NDArray[np.bool_]]
     ) -> tuple[NDArray[np.intp], GaussianProcess | Constant]:
         """Return the known rows and the model of them. Its hyperparameters are fitted to the settled rows."""
         if column not in self._models:
             values, variances = self.values[:, column], self.variances[:, column]
             found = np.flatnonzero(np.isfinite(values))
-            self._models[column] = found, _model(values, variances, found, apart, settled)
+            if (scale := self.scale_of(column)) is not None:
+                values, variances = scale.flat(values), variances * scale.slopes(values) ** 2
+            lasting = settled[0] if np.isfinite(values[settled[0]]).all() else settled[1]
+            self._models[column] = found, _model(values, variances, found, apart, lasting)
         return self._models[column]
 
 
@@ -133,9 +164,13 @@ def _model(
 
 
 def _range(observed: Observed) -> tuple[Floats, Floats]:
-    """Return the best of each cost and its extent, among the feasible candidates if there are any."""
-    likely = ~(observed.excess > 0).any(axis=1)
-    table = observed.costs[likely] if likely.sum() > 1 else observed.costs
+    """Return the best of each cost and its extent, among the feasible candidates if there are any.
+
+    Candidates of earlier studies count only if the study has none of its own.
+    """
+    own = observed.own if observed.own.any() else np.ones_like(observed.own)
+    likely = ~(observed.excess > 0).any(axis=1) & own
+    table = observed.costs[likely] if likely.sum() > 1 else observed.costs[own]
     found = [column[np.isfinite(column)] for column in table.T]
     best = np.array([column.min() if len(column) else 0.0 for column in found])
     extent = np.array([np.ptp(column) if len(column) else 0.0 for column in found])
@@ -150,13 +185,24 @@ def best_quality(observed: Observed) -> float | None:
     return -float(_range(observed)[0][observed.quality]) if np.isfinite(column).any() else None
 
 
-def _corner(observed: Observed, best: Floats, extent: Floats, *, floor: float | None) -> Floats:
-    """Return the worst costs of a candidate that counts, scaled to a best of 0 and an extent of 1."""
+def _corner(observed: Observed, best: Floats, extent: Floats, *, level: float | None) -> Floats:
+    """Return the worst costs of a candidate that counts, scaled to a best of 0 and an extent of 1.
+
+    level: largest cost of the quality that counts.
+    """
     corner = np.full(len(best), 1 + BEYOND)
     column = observed.quality
-    if column is not None and floor is not None:
-        corner[column] = min(corner[column], (-floor - best[column]) / extent[column])
+    if column is not None and level is not None:
+        corner[column] = min(corner[column], (level - best[column]) / extent[column])
     return corner
+
+
+def _scale_of(observed: Observed) -> FlatScale | None:
+    """Return the scale of the quality by the settled trials, so that its model keeps its hyperparameters."""
+    if observed.quality is None:
+        return None
+    values = observed.costs[:, observed.quality]
+    return flat_scale(values[observed.settled[1] & np.isfinite(values)], others=values)
 
 
 def _boxes(members: Floats, corner: Floats) -> tuple[Floats, Floats]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import lru_cache, partial
 from random import Random
 from typing import Any
 
@@ -14,8 +14,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
-from nas_compress.search.samplers.acquisition import Acquisition, best_quality
+from nas_compress.search.samplers.acquisition import TINY, Acquisition, best_quality
+from nas_compress.search.samplers.belief import logarithms, some_of
 from nas_compress.search.samplers.cost_cache import Costs, KnownCosts
+from nas_compress.search.samplers.earlier import earlier_candidates
 from nas_compress.search.samplers.gaussian_process import differences
 from nas_compress.search.samplers.observations import Observed, fullest, is_closed, observe
 from nas_compress.search.samplers.proposals import (
@@ -26,6 +28,7 @@ from nas_compress.search.samplers.proposals import (
     features,
     key_of,
     neighbour,
+    point_of,
     seen_space,
 )
 
@@ -70,6 +73,10 @@ class EHVISampler(BaseSampler):
     quality, within NEAR, and the others the whole front. The quality is the first maximised objective that training
     determines. teacher: its quality; None if it is not known, then the best one so far counts.
 
+    prior: the user's guess of good parameters. Half of the points are drawn with a part of it. It is a factor of the
+    improvement that fades (belief.py). Candidates of earlier studies in the study's attributes teach the models too
+    (earlier.py).
+
     Trained, running and failed candidates are not proposed. Running candidates count with the models' mean
     (Ginsbourger et al. 2010, the kriging believer). If no candidate is left, a proposal is random. Without a `space`,
     points are drawn from the common parameters of all trials.
@@ -84,11 +91,13 @@ class EHVISampler(BaseSampler):
         costs: Costs | None = None,
         floor: float | None = None,
         teacher: float | None = None,
+        prior: Mapping[str, Any] | None = None,
     ) -> None:
         self._seed = seed
         self._uniform = RandomSampler(seed=seed)
         self._startup_trials = min(startup_trials, START)
         self._space, self._costs, self._floor, self._teacher = space, costs, floor, teacher
+        self._prior: Mapping[str, Any] = prior or {}
         self._chosen: tuple[int, SpacePoint | None] | None = None
 
     def reseed_rng(self) -> None:
@@ -134,17 +143,23 @@ class EHVISampler(BaseSampler):
         if space is None:
             return None
         given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        random, trials = Random(self._seed), fullest(told)
+        random, trials, earlier = Random(self._seed), fullest(told), earlier_candidates(study)
         drawn = [draw(space, random, given) for _ in range(DRAWN)]
-        fresh = _fresh(drawn, trials)
-        if fresh and len(trials) < self._startup_trials:
-            return _farthest(fresh, [other.params for other in trials.values()])
+        if self._prior:
+            guessed = [draw(space, random, {**some_of(self._prior, random), **given}) for _ in range(DRAWN)]
+            drawn = [draw(space, random, {**self._prior, **given}), *drawn[::2], *guessed[::2]]
+        closed = _closed(self._space, trials)
+        fresh = _fresh(drawn, closed)
+        if fresh and len(trials) + len(earlier) < self._startup_trials:
+            tried = [other.params for other in trials.values()]
+            return fresh[0] if self._prior and not tried else _farthest(fresh, tried)
         known = KnownCosts(study, self._costs)
-        known.look_up(drawn, enough=SURVEY)
+        if not earlier:
+            known.look_up(drawn, enough=SURVEY)
         with threadpool_limits(1):  # small tables: a second thread costs more than it saves
-            observed = partial(observe, trials, known.found, study.directions, study.metric_names)
+            observed = partial(observe, trials, known.found, study.directions, study.metric_names, earlier)
             near = trial.number % NEAR_EVERY == 0
-            return self._best(fresh, space, random, given, known, trials, observed, near=near)
+            return self._best(fresh, space, random, given, known, closed, observed, near=near)
 
     def _floors(self, observed: Observed, *, near: bool) -> tuple[float | None, ...]:
         """Return the least qualities that count for a proposal; None for the whole front."""
@@ -176,44 +191,73 @@ class EHVISampler(BaseSampler):
         random: Random,
         given: Mapping[str, object],
         known: KnownCosts,
-        trials: Mapping[Key, FrozenTrial],
+        closed: Set[object],
         look: Callable[[], Observed],
         *,
         near: bool,
     ) -> SpacePoint | None:
         """Return the best point with known costs, among the drawn ones, their neighbours and those of the front.
 
-        look: returns what is known by now. near: improve the front near the best quality.
+        closed: candidates that need no further trial. look: returns what is known by now. near: improve the front near
+        the best quality.
         """
         observed = look()
         front = [observed.params[row] for row in observed.front] or [point.params for point in drawn]
         others = [neighbour(space, random, random.choice(front), given) for _ in range(NEIGHBOURS if front else 0)]
-        points = _fresh([*drawn, *others], trials)
+        points = _fresh([*drawn, *others], closed)
         if not points:
             return None
         seen = {name: kind for point in points for name, kind in point.distributions.items()}
         models = self._models(observed, seen, points, near=near)
-        best = _ranked(points, models)[:BEST]
+        rank = partial(_ranked, prior=self._prior, trials=len(closed))
+        best = rank(points, models)[:BEST]
         others = [neighbour(space, random, random.choice(best).params, given) for _ in range(NEIGHBOURS)]
-        points = _fresh([*best, *others], trials)
+        points = _fresh([*best, *others], closed)
         for _ in range(LOOKS):
-            first = _ranked(points, models)[0]
+            first = rank(points, models)[0]
             if not known.lacks(first):
                 return first
             known.look_up([first])
             models = self._models(look(), seen, points, near=near)
-        return _ranked([each for each in points if not known.lacks(each)] or points, models)[0]
+        return rank([each for each in points if not known.lacks(each)] or points, models)[0]
 
 
-def _fresh(points: Sequence[SpacePoint], trials: Mapping[Key, FrozenTrial]) -> list[SpacePoint]:
-    """Return each point once, without closed candidates."""
-    fresh = {point.key: point for point in points}
-    return [point for key, point in fresh.items() if key not in trials or not is_closed(trials[key])]
+def _closed(space: Suggesting | None, trials: Mapping[Key, FrozenTrial]) -> set[object]:
+    """Return the candidates that need no further trial; their keys without a space."""
+    return {
+        key if space is None else _identity(_candidate(space, tuple(trial.params.items())), key)
+        for key, trial in trials.items()
+        if is_closed(trial)
+    }
 
 
-def _ranked(points: Sequence[SpacePoint], models: Acquisition) -> list[SpacePoint]:
-    """Return the points in the order of their improvement, the largest first."""
-    return [points[row] for row in np.argsort(-models.improvements(points), kind="stable")]
+def _fresh(points: Sequence[SpacePoint], closed: Set[object]) -> list[SpacePoint]:
+    """Return each candidate once, without closed ones. Several parameters may describe one candidate."""
+    fresh = {_identity(point.candidate, point.key): point for point in points}
+    return [point for identity, point in fresh.items() if identity not in closed]
+
+
+def _identity(candidate: object, key: Key) -> object:
+    """Return a candidate if it can be compared, else the key of its parameters."""
+    return key if candidate is None or type(candidate).__hash__ is None else candidate
+
+
+# Cached: the trials of a study are the same at each proposal.
+@lru_cache(maxsize=8192)
+def _candidate(space: Suggesting, params: tuple[tuple[str, Any], ...]) -> object:
+    """Return the candidate of a trial; None if the space has no such point."""
+    point = point_of(space, dict(params))
+    return None if point is None else point.candidate
+
+
+def _ranked(
+    points: Sequence[SpacePoint], models: Acquisition, *, prior: Mapping[str, Any], trials: int
+) -> list[SpacePoint]:
+    """Return the points in the order of their improvement times the factor of the guess, the largest first."""
+    worth = models.improvements(points)
+    if prior:
+        worth = np.log(np.maximum(worth, TINY)) + logarithms(points, prior, trials=trials)
+    return [points[row] for row in np.argsort(-worth, kind="stable")]
 
 
 def _farthest(points: Sequence[SpacePoint], tried: Sequence[Mapping[str, Any]]) -> SpacePoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_compress.search.samplers.earlier import SOURCE, Earlier
 from nas_compress.search.samplers.proposals import Key, key_of
 from nas_compress.stopping.curve import Curve
 from nas_compress.stopping.optuna_adapter import CURVE, curve_of
@@ -19,8 +21,11 @@ from nas_compress.values.pareto import Floats, fronts, spread_subset
 
 FAILED = "failed"
 """Constraint violated by candidates of failed trials."""
-EARLY, LATE = 40, 24
-"""Numbers of candidates in a model, besides the front and the running ones: evenly spaced in time, and the newest."""
+LOOKED, EARLY, LATE = 40, 64, 24
+"""Numbers of candidates in a model, besides the front and the running ones.
+
+Looked-up and tried ones evenly spaced in time, and the newest of both.
+"""
 FRONT = 24
 """Limit of front members in a model. Of more, the members with the largest volume are kept."""
 
@@ -42,8 +47,10 @@ class Observed:
     """n candidates; small is good.
 
     costs: (n, m), nan if unknown. variances: (n, m), of extrapolated costs. excess: (n, c), violations of the
-    constraints, nan if unknown. front: rows on the front. running: rows of running trials. settled: (n,), rows fixed
-    until the number of candidates has grown by an eighth.
+    constraints, nan if unknown. front: rows on the front. running: rows of running trials.
+    settled: two masks (n,) of rows fixed until the number of candidates has grown by an eighth: of all, and without
+    those that were only looked up.
+    own: (n,), False for candidates of earlier studies, which are not on the front.
     quality: column of the first maximised objective that training determines, None without one. is_share: the quality
     is a metric from 0 to 1.
     """
@@ -55,7 +62,8 @@ class Observed:
     excess: Floats
     front: NDArray[np.intp]
     running: NDArray[np.intp]
-    settled: NDArray[np.bool_]
+    settled: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+    own: NDArray[np.bool_]
     quality: int | None
     is_share: bool
 
@@ -65,10 +73,11 @@ def observe(
     known: Mapping[Key, tuple[Mapping[str, Any], Known]],
     directions: Sequence[StudyDirection],
     names: Sequence[str] | None = None,
+    earlier: Sequence[Earlier] = (),
 ) -> Observed:
     """Return the known and measured costs of candidates; of many candidates, a part.
 
-    names: of the objectives, None if the study has no names for them.
+    names: of the objectives, None if the study has no names for them. earlier: candidates of earlier studies.
     Positive minimised costs and figures of a logarithmic metric are replaced by their logarithm. The learned cost of a
     stopped trial is extrapolated by the mean gain of finished trials after the same step; with fewer than two of them
     it is unknown. Over-budget trials contribute costs only; running trials contribute known costs. Failed trials break
@@ -78,18 +87,26 @@ def observe(
     learned, logarithmic = _learned_columns(names, signs), _logarithmic_columns(names, signs)
     failing = any(trial.state == TrialState.FAIL for trial in trials.values())
     constraints = [trial.constraints for trial in trials.values()]
-    broken = {name for each in constraints for name in each}.union(*(item.constraints for _, item in known.values()))
+    broken = {name for each in constraints for name in each}.union(
+        *(item.constraints for _, item in known.values()), *(item.constraints for item in earlier)
+    )
     limits = sorted(broken) + [FAILED] * failing
     told = [*zip(trials, trials.values(), constraints, strict=True)]
     within = [(key, trial) for key, trial, each in told if not each or max(each.values()) <= 0]
     front = _front(within, signs)
     running = {key for key, trial, _ in told if trial.state == TrialState.RUNNING}
-    kept, settled = _part([*known, *(key for key in trials if key not in known)], running | front)
+    kept, settled = _part([*known], [*trials], running | front)
     rows = []
     for key in kept:
         before = _known_row(*known[key], signs, limits) if key in known else None
         rows.append(before if key not in trials else _row(trials[key], before, signs, limits, learned))
     found = [row for row in rows if row is not None]
+    own = np.arange(len(kept) + len(earlier)) < len(kept)
+    for item in earlier:
+        params = {**item.params, SOURCE: item.source}
+        kept.append(key_of(params))
+        found.append(_known_row(params, Known(values=item.values, constraints=item.constraints), signs, limits))
+    settled = _lengthened(settled[0], len(earlier)), _lengthened(settled[1], len(earlier))
     qualities = np.flatnonzero(learned & (signs < 0))
     return _table(
         kept,
@@ -98,6 +115,7 @@ def observe(
         limits,
         front,
         settled,
+        own,
         logarithmic=logarithmic,
         quality=int(qualities[0]) if len(qualities) else None,
         names=names,
@@ -136,21 +154,45 @@ def _front(trials: Sequence[tuple[Key, FrozenTrial]], signs: Floats) -> set[Key]
     if not whole:
         return set()
     costs = np.array([trial.values for _, trial in whole], dtype=np.float64) * signs
+    return {whole[row][0] for row in _members(costs.tobytes(), len(signs))}
+
+
+# Cached: a proposal asks again after each lookup, which changes no trial.
+@lru_cache(maxsize=4)
+def _members(table: bytes, objectives: int) -> tuple[int, ...]:
+    """Return the rows of the front of costs (n, m), of many those with the largest volume."""
+    costs = np.frombuffer(table).reshape(-1, objectives)
     members = np.flatnonzero(fronts(costs, enough=1) == 0)
     if len(members) > FRONT:
         costs = costs[members] - costs[members].min(axis=0)
         extent = np.maximum(costs.max(axis=0), 1e-12)
-        members = members[spread_subset(costs / extent, np.full(len(signs), 1.1), FRONT)]
-    return {whole[row][0] for row in members}
+        members = members[spread_subset(costs / extent, np.full(objectives, 1.1), FRONT)]
+    return tuple(members.tolist())
 
 
-def _part(keys: Sequence[Key], needed: set[Key]) -> tuple[list[Key], NDArray[np.bool_]]:
-    """Return the keys of the candidates in a model, settled ones first, and a mask of the settled ones."""
+def _part(
+    known: Sequence[Key], tried: Sequence[Key], needed: set[Key]
+) -> tuple[list[Key], tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Return the keys of the candidates in a model, and masks of the settled ones: of all, and of the tried ones.
+
+    Looked-up and tried candidates are chosen separately, so that look-ups do not displace trained ones.
+    """
+    looked, trained = _spaced(known, LOOKED), _spaced(tried, EARLY)
+    late = [*known[_settled(len(known)) :][-LATE:], *tried[_settled(len(tried)) :][-LATE:]]
+    kept = list(dict.fromkeys([*looked, *trained, *late, *(key for key in tried if key in needed)]))
+    both, alone = {*looked, *trained}, {*trained}
+    masks = [np.array([key in group for key in kept], dtype=np.bool_) for group in (both, alone)]
+    return kept, (masks[0], masks[1])
+
+
+def _spaced(keys: Sequence[Key], most: int) -> list[Key]:
+    """Return at most so many of the settled keys, evenly spaced."""
     count = _settled(len(keys))
-    old = [keys[round(place)] for place in np.linspace(0, count - 1, min(count, EARLY))]
-    late = [*keys[count:][-LATE:], *(key for key in keys if key in needed)]
-    kept = list(dict.fromkeys([*old, *late]))
-    return kept, np.arange(len(kept)) < len(old)
+    return [keys[round(place)] for place in np.linspace(0, count - 1, min(count, most))] if count else []
+
+
+def _lengthened(mask: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    return np.concatenate([mask, np.ones(count, dtype=np.bool_)])
 
 
 def _settled(count: int) -> int:
@@ -223,7 +265,8 @@ def _table(
     signs: Floats,
     limits: Sequence[str],
     front: set[Key],
-    settled: NDArray[np.bool_],
+    settled: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    own: NDArray[np.bool_],
     *,
     logarithmic: NDArray[np.bool_],
     quality: int | None,
@@ -253,6 +296,7 @@ def _table(
         front=np.array([number for number, key in enumerate(keys) if key in front], dtype=np.intp),
         running=np.array([number for number, row in enumerate(rows) if row.running], dtype=np.intp),
         settled=settled,
+        own=own,
         quality=quality,
         is_share=quality is not None and names is not None and _is_share(names[quality]),
     )

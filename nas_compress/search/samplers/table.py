@@ -36,7 +36,8 @@ class SamplerContext:
     startup_trials: number of random trials before a model is used.
     space: the function of the search space, if known.
     costs: looks up a candidate's costs before training, if they can be known.
-    floor: smallest quality of interest; teacher: that of the teacher; for samplers that can use them.
+    floor: smallest quality of interest; teacher: that of the teacher; prior: the user's guess of good parameters; for
+    samplers that can use them.
     """
 
     seed: int
@@ -46,6 +47,7 @@ class SamplerContext:
     costs: Costs | None = None
     floor: float | None = None
     teacher: float | None = None
+    prior: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ def _ehvi(context: SamplerContext) -> BaseSampler:
         costs=context.costs,
         floor=context.floor,
         teacher=context.teacher,
+        prior=context.prior,
     )
 
 
@@ -193,6 +196,7 @@ def proposal_context(
     costs: Costs | None = None,
     floor: float | None = None,
     teacher: float | None = None,
+    prior: Mapping[str, Any] | None = None,
 ) -> SamplerContext:
     """Return the sampler's input for the proposal after `finished` trials.
 
@@ -206,4 +210,5 @@ def proposal_context(
         costs=costs,
         floor=floor,
         teacher=teacher,
+        prior=prior,
     )

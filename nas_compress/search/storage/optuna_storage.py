@@ -205,6 +205,9 @@ def study_identity(
         del values["metrics"]  # the same
     if spec.search.accuracy_floor is None:
         del values["search"]["accuracy_floor"]  # the same
+    for key in ("warm_start", "prior"):
+        if not values["search"][key]:
+            del values["search"][key]  # the same
     for key in LATER_KEYS_OF_DATA:
         if values["data"][key] is None:
             del values["data"][key]  # the same

@@ -43,11 +43,13 @@ def exits_in_markdown(exits: ExitFigures) -> str:
     for point in exits.points:
         each = ", ".join(map(_threshold, point.thresholds))
         rates = ", ".join(f"{rate:.1%}" for rate in point.rates)
-        changed = "" if point.changed is None else f"{point.changed:.1%}"
+        own = point.thresholds == exits.thresholds
+        shown, stream_ms = (exits.changed, exits.stream_ms) if own else (point.changed, point.stream_ms)
+        changed = "" if shown is None else f"{shown:.1%}"
         accuracy = point.figures.get("accuracy", point.accuracy)
-        mean = point.figures.get("latency_ms", point.latency_ms)
-        p95 = f"{point.stream_ms[2]:.4f}" if point.stream_ms else ""
-        place = "this file" if point.thresholds == exits.thresholds else others.get(point.thresholds, "")
+        mean = stream_ms[0] if stream_ms else point.figures.get("latency_ms", point.latency_ms)
+        p95 = f"{stream_ms[2]:.4f}" if stream_ms else ""
+        place = "this file" if own else others.get(point.thresholds, "")
         cells = [f"{point.accuracy_loss:.2%}", each, rates, changed, f"{accuracy:.4f}", f"{mean:.4f}", p95, place]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", ""])

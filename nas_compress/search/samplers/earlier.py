@@ -1,0 +1,69 @@
+"""Candidates of earlier studies for the models of the sampler. The study's user attributes hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite
+from typing import Any
+
+from optuna.study import Study
+
+EARLIER = "nas_compress:earlier:"
+"""Prefix of the study's attributes with the candidates of each earlier run."""
+
+SOURCE = "nas_compress:source"
+"""Parameter of these candidates in the models: the number of their run.
+
+The study's own candidates lack it. So the models learn how much an earlier run says about this study: a task is one
+more input of the kernel (Swersky et al. 2013, Multi-Task Bayesian Optimization).
+"""
+
+MOST = 64
+"""Limit of candidates of each earlier run in a model, evenly spaced in time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """A trained candidate of an earlier run.
+
+    source: number of the run. values: one per objective, None if it is unknown for this study. constraints: violations.
+    """
+
+    source: int
+    params: Mapping[str, Any]
+    values: tuple[float | None, ...]
+    constraints: Mapping[str, float]
+
+
+def as_text(candidates: Iterable[Earlier]) -> str:
+    """Return the value of a study's attribute."""
+    return json.dumps([[dict(each.params), each.values, dict(each.constraints)] for each in candidates])
+
+
+def earlier_candidates(study: Study) -> list[Earlier]:
+    """Return the candidates of all earlier runs in a study; values that are not as they were written are left out."""
+    found: list[Earlier] = []
+    for name, text in sorted(study.user_attrs.items()):
+        if name.startswith(EARLIER):
+            with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):  # of other programs
+                found.extend(_read(int(name.removeprefix(EARLIER)), text, len(study.directions)))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _read(source: int, text: str, objectives: int) -> Sequence[Earlier]:
+    rows = json.loads(text)
+    step = max(1, -(-len(rows) // MOST))
+    return tuple(_candidate(source, row, objectives) for row in rows[::step])
+
+
+def _candidate(source: int, row: Any, objectives: int) -> Earlier:
+    params, values, constraints = row
+    figures = [value for value in (*values, *constraints.values()) if value is not None]
+    if len(values) != objectives or not all(type(figure) in (int, float) and isfinite(figure) for figure in figures):
+        raise ValueError(f"values must be {objectives} numbers or null, but got {values!r:.40}")
+    return Earlier(source=source, params=dict(params), values=tuple(values), constraints=dict(constraints))
