@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from types import MethodType
 from typing import Any, Literal
 
 import torch
@@ -28,8 +30,6 @@ On an AMD EPYC with AVX512-BF16 a step above it took 0.5 to 0.9 of the float32 s
 1.05 for a small GRU (benchmarks/README.md). Below it small mobile networks and transformers take longer than in
 float32. A count decides, not a timing, because the same training must give the same bits.
 """
-
-_attend = functional.scaled_dot_product_attention
 
 _products: ContextVar[Products | None] = ContextVar("products", default=None)
 
@@ -101,15 +101,40 @@ def _without_slow_parts(learners: nn.Module) -> Iterator[None]:
     layers: list[Any] = [layer for layer in learners.modules() if _is_strided_depthwise(layer)]
     try:
         for layer in layers:
-            layer.forward = (
-                _in_bfloat16(layer, layer.forward) if _has_fast_gradient(layer) else _in_float32(layer.forward)
-            )
-        functional.scaled_dot_product_attention = _attention_in_float32
-        yield
+            # methods, which a deep copy of the layer binds to the copy
+            layer.forward = MethodType(_in_bfloat16 if _has_fast_gradient(layer) else _in_float32, layer)
+        with _attention.in_float32():
+            yield
     finally:
-        functional.scaled_dot_product_attention = _attend
         for layer in layers:
             del layer.forward
+
+
+class _Attention:
+    """The attention of `torch.nn.functional` while trainings are in progress; they may be nested or run in threads."""
+
+    def __init__(self) -> None:
+        self.plain = functional.scaled_dot_product_attention
+        self._lock, self._trainings = threading.Lock(), 0
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Replace the function until the last training ends."""
+        with self._lock:
+            if not self._trainings:
+                self.plain = functional.scaled_dot_product_attention
+                functional.scaled_dot_product_attention = _attention_in_float32
+            self._trainings += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._trainings -= 1
+                if not self._trainings:
+                    functional.scaled_dot_product_attention = self.plain
+
+
+_attention = _Attention()
 
 
 def _attention_in_float32(
@@ -123,14 +148,18 @@ def _attention_in_float32(
     enable_gqa: bool = False,
 ) -> Tensor:
     """Attend as torch's function of this name, which networks of families and of users call."""
-    given = functools.partial(_attend, dropout_p=dropout_p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
-    if not torch.is_autocast_enabled("cpu"):
+    given = functools.partial(
+        _attention.plain, dropout_p=dropout_p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
+    )
+    # other threads have formats of their own
+    if _products.get() != "bfloat16" or not torch.is_autocast_enabled("cpu"):
         return given(query, key, value, attn_mask)
     query, key, value = (part.float() if part.dtype == torch.bfloat16 else part for part in (query, key, value))
     if attn_mask is not None and attn_mask.dtype == torch.bfloat16:
         attn_mask = attn_mask.float()
     with torch.autocast("cpu", enabled=False):
-        return given(query, key, value, attn_mask)
+        answer = given(query, key, value, attn_mask)
+    return answer.to(torch.bfloat16) if answer.dtype == torch.float32 else answer
 
 
 def _is_strided_depthwise(layer: Any) -> bool:
@@ -147,27 +176,23 @@ def _has_fast_gradient(layer: nn.Conv2d) -> bool:
     return all(padding < size for size, padding in zip(layer.kernel_size, layer.padding, strict=True))
 
 
-def _in_bfloat16(layer: nn.Conv2d, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def run(values: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled("cpu"):
-            return forward(values)
-        bias = None if layer.bias is None else layer.bias.to(torch.bfloat16)
-        answer: Tensor = _StridedDepthwise.apply(
-            values.to(torch.bfloat16), layer.weight.to(torch.bfloat16), bias, layer.stride, layer.padding
-        )  # type: ignore[no-untyped-call]
-        return answer
+def _in_bfloat16(layer: nn.Conv2d, values: Tensor) -> Tensor:
+    if values.dim() != 4:  # a sample without a batch
+        return _in_float32(layer, values)
+    if not torch.is_autocast_enabled("cpu"):
+        return type(layer).forward(layer, values)
+    bias = None if layer.bias is None else layer.bias.to(torch.bfloat16)
+    answer: Tensor = _StridedDepthwise.apply(
+        values.to(torch.bfloat16), layer.weight.to(torch.bfloat16), bias, layer.stride, layer.padding
+    )  # type: ignore[no-untyped-call]
+    return answer
 
-    return run
 
-
-def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def run(values: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled("cpu"):
-            return forward(values)
-        with torch.autocast("cpu", enabled=False):
-            return forward(values.float()).to(torch.bfloat16)
-
-    return run
+def _in_float32(layer: nn.Conv2d, values: Tensor) -> Tensor:
+    if not torch.is_autocast_enabled("cpu"):
+        return type(layer).forward(layer, values)
+    with torch.autocast("cpu", enabled=False):
+        return type(layer).forward(layer, values.float()).to(torch.bfloat16)
 
 
 class _StridedDepthwise(torch.autograd.Function):

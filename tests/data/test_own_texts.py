@@ -180,3 +180,9 @@ def test_token_ids_of_a_function_have_several_tasks(load: Load) -> None:
     assert data.task.signature.vocabulary == 10 and data.task.signature.output_names[0] == "logits_liked"
     with pytest.raises(RequestError, match="train must have one liked for each of 16 inputs, but got 14"):
         load(IDS.replace("[0, 1] * 8", LABELS.replace("* 8", "* 7")), tasks=TASKS)
+    with pytest.raises(RequestError, match=r"train must have a list of texts, or token ids \(N, T\), but got int"):
+        load(IDS.replace("(rows, [0, 1] * 8)", f"(5, {LABELS})"), tasks=TASKS)
+    # a label of several numbers is no class by which validation samples are drawn
+    marks = LABELS.replace('"liked": ["good", "bad"] * 8', '"liked": [[0, 1], [1, 0]] * 8')
+    several = [TaskChoice(name="liked", labels="liked", metric="f1_macro", kind="multi_label"), TASKS[1]]
+    assert len(load(IDS.replace("[0, 1] * 8", marks), tasks=several).validation) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -167,6 +168,26 @@ def test_gradients_of_strided_depthwise_convolutions_are_those_of_float32(
         torch.testing.assert_close(half, plain, rtol=0.01, atol=0.02 * float(plain.abs().max()))
 
 
+def test_a_copy_of_a_network_in_training_has_its_own_weights() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 4, 3, stride=2, groups=4), nn.Conv2d(4, 8, 3, stride=2, groups=4))
+    with precision.training_in("bfloat16", network), precision.mixed_precision(CPU):
+        copy = deepcopy(network)
+        with torch.no_grad():
+            for parameter in copy.parameters():
+                parameter.zero_()
+        assert not copy(torch.randn(2, 4, 9, 9)).any()
+    assert not copy(torch.randn(2, 4, 9, 9)).any()
+
+
+def test_a_strided_depthwise_convolution_takes_one_sample_without_a_batch() -> None:
+    layer, sample = nn.Conv2d(4, 4, 3, stride=2, groups=4), torch.randn(4, 7, 7, requires_grad=True)
+    with precision.training_in("bfloat16", layer), precision.mixed_precision(CPU):
+        answer = layer(sample)
+    answer.sum().backward()
+    assert answer.dtype == torch.bfloat16 and sample.grad is not None
+    torch.testing.assert_close(answer.float(), layer(sample), rtol=0.02, atol=0.02)
+
+
 def test_attention_stays_float32_in_networks_of_families_and_of_torch() -> None:
     seen: list[torch.dtype] = []
     plain = functional.scaled_dot_product_attention
@@ -177,11 +198,16 @@ def test_attention_stays_float32_in_networks_of_families_and_of_torch() -> None:
 
     own, theirs = Attention(8, 8, heads=2, tokens=3), nn.MultiheadAttention(8, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precision, "_attend", noted)
+        patch.setattr(functional, "scaled_dot_product_attention", noted)
         with precision.training_in("bfloat16", nn.ModuleList([own, theirs])), precision.mixed_precision(CPU):
             mixed, relations = own(torch.randn(6, 8))
             attended, _ = theirs(*[torch.randn(3, 2, 8)] * 3, attn_mask=torch.zeros(3, 3), need_weights=False)
-    assert seen == [torch.float32] * 2
+            with precision.training_in("bfloat16", theirs):
+                pass
+            one = torch.randn(1, 1, 3, 8)
+            joined = functional.scaled_dot_product_attention(one, one, one)  # after a training within
+    assert seen == [torch.float32] * 3 and joined.dtype == torch.bfloat16, "as torch's own under autocast"
+    assert functional.scaled_dot_product_attention is plain
     assert {mixed.dtype, attended.dtype, relations[0].dtype} == {torch.bfloat16}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert functional.scaled_dot_product_attention(*[torch.randn(1, 1, 3, 8)] * 3).dtype == torch.bfloat16

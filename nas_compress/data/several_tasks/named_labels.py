@@ -54,6 +54,8 @@ def columns_of(labels: Mapping[str, Mapping[str, NDArray[Any]]], where: str) -> 
 
 
 def strata_of(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the number of each label's class; zeros for labels that are no classes."""
+    """Return the number of each label's class; zeros for labels that are no classes, such as several numbers each."""
+    if values.ndim != 1:
+        return np.zeros(len(values), dtype=np.int64)
     names, members = np.unique(values, return_inverse=True)
     return members.astype(np.int64) if FEW * len(names) <= len(values) else np.zeros(len(values), dtype=np.int64)

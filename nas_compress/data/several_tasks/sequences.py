@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from nas_compress.callbacks import Notice
+from nas_compress.data.array_conversion import kind_of
 from nas_compress.data.assemble import Parts
 from nas_compress.data.several_tasks.named_labels import columns_of, labelled_pairs, require_one_each, strata_of
 from nas_compress.data.several_tasks.parts import Labels, TaskChoice, several_parts
 from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.text.own import own_sequences
 from nas_compress.data.text.parts import TextSettings
+from nas_compress.errors import refusal
 
 
 def sequence_tasks(
@@ -32,6 +34,9 @@ def sequence_tasks(
     """
     pairs = labelled_pairs(returned, where)
     for split, (samples, targets) in pairs.items():
+        if not hasattr(samples, "__len__"):
+            rule = f"{split} must have a list of texts, or token ids (N, T)"
+            raise refusal(f"{rule}, but got {kind_of(samples)}", where)
         require_one_each(split, len(samples), targets, where)
     columns = columns_of({split: targets for split, (_, targets) in pairs.items()}, where)
     samples = {split: inputs for split, (inputs, _) in pairs.items()}
