@@ -68,7 +68,8 @@ def test_every_repetition_is_kept_and_measures_to_what_the_rows_say(confirmed: R
     assert confirmation is not None
     (student,) = confirmation.students
     assert student.seeds == 2
-    assert {row.role for row in confirmation.rows} >= {"student", "uniform_width"}
+    roles = {row.role for row in confirmation.rows}
+    assert {"student"} < roles <= {"student", *CONTROLS}, "a control equal to the member is not trained again"
     test = load_dataset(name="digits", seed=0).test.reveal(purpose="a test of the tool")
     places = [confirmed.root / "confirm" / str(student.trial) / f"student-{seed}" for seed in (1, 2)]
     found = [
