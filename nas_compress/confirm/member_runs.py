@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas_compress.confirm.statistics import summarise
 from nas_compress.confirm.tested_files import TestedFile, same_point, tested_at
+from nas_compress.errors import RequestError
 from nas_compress.runs.checks.model_files import model_path
 from nas_compress.runs.confirmation import STUDENT, Summary
 from nas_compress.runs.folder import RunFolder
@@ -100,6 +102,18 @@ def member_runs(
                 )
             )
     return runs
+
+
+def require_points(members: Sequence[Point], kept: Sequence[tuple[Repetition, Outcome]]) -> None:
+    """Raise RequestError if a finished training lacks the exit point of a member. kept: of an earlier call."""
+    for point, (item, outcome) in itertools.product(members, kept):
+        searched, measured = item.record.outcome.measured, outcome.measured
+        if item.record.trial != int(point.trial) or outcome.state != "trained" or searched is None or measured is None:
+            continue
+        try:
+            same_point(searched, point.exit_point, measured)
+        except RequestError as error:
+            raise RequestError(f"{error} ({item.place}); delete this folder to train it again") from None
 
 
 def _at_member(

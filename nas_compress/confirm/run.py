@@ -9,7 +9,7 @@ from pathlib import Path
 from nas_compress.config.study_file import StudyFile
 from nas_compress.config.user_code_files import named_code
 from nas_compress.confirm.controls import CONTROLS
-from nas_compress.confirm.member_runs import Repetition, member_runs
+from nas_compress.confirm.member_runs import Repetition, member_runs, require_points
 from nas_compress.confirm.statistics import alike
 from nas_compress.confirm.study_of_run import study_of_run
 from nas_compress.confirm.tested_files import TestedFile
@@ -85,6 +85,7 @@ def confirm_run(
             controls = (*controls, "no_teacher")  # the gain by samples without a label is the question of such a study
         plan = _plan(folder, records, context, seeds=seeds, controls=controls, reporter=reporter)
         metric = parts.dataset.task.metrics[0]
+        require_points(members, [(item, outcome) for item in plan if (outcome := _kept(folder, item)) is not None])
         outcomes = []
         for number, item in enumerate(plan, 1):
             outcomes.append(_train(folder, item, context, reporter))
@@ -178,11 +179,11 @@ def _controls(
 
 def _train(folder: RunFolder, item: Repetition, context: TrialContext, reporter: Reporter) -> Outcome:
     """Train a repetition unless it is finished. DamagedFileError if its file is not the one that was measured."""
-    known = read_repetition(folder, item.place)
-    if known is not None and known[0].candidate == item.candidate:
-        if known[0].state == "trained":
+    known = _kept(folder, item)
+    if known is not None:
+        if known.state == "trained":
             _measured_file(folder, item)
-        return known[0]
+        return known
     make_folder(item.place)
     outcome = run_trial(
         item.candidate,
@@ -194,6 +195,12 @@ def _train(folder: RunFolder, item: Repetition, context: TrialContext, reporter:
     written = [item.file] if outcome.state == "trained" else []
     write_repetition(item.place, outcome, files=digests(folder.root, written))
     return outcome
+
+
+def _kept(folder: RunFolder, item: Repetition) -> Outcome | None:
+    """Return the outcome of a finished repetition of the same candidate."""
+    known = read_repetition(folder, item.place)
+    return known[0] if known is not None and known[0].candidate == item.candidate else None
 
 
 def _measured_file(folder: RunFolder, item: Repetition) -> Path:

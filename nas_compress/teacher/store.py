@@ -204,9 +204,10 @@ def _train_and_store(
 
 def _products(network: nn.Module, samples: Split, training: Training) -> Products:
     """Return the format of a training; a sample of the median length counts."""
-    middle = torch.tensor([0])
+    device = device_of(samples.inputs)
+    middle = torch.zeros(1, dtype=torch.int64, device=device)
     if samples.tokens:
         middle = token_lengths(samples.inputs, samples.tokens).argsort(stable=True)[len(samples) // 2].reshape(1)
     sample = unpadded(samples.at(middle).inputs, samples.tokens)
     macs = count_macs(network, sample) * min(training.batch_size, len(samples))
-    return products_of(training.precision, device_of(samples.inputs), batch_macs=macs)
+    return products_of(training.precision, device, batch_macs=macs)

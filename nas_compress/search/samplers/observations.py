@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -153,12 +154,20 @@ def _front(trials: Sequence[tuple[Key, FrozenTrial]], signs: Floats) -> set[Key]
     if not whole:
         return set()
     costs = np.array([trial.values for _, trial in whole], dtype=np.float64) * signs
+    return {whole[row][0] for row in _members(costs.tobytes(), len(signs))}
+
+
+# Cached: a proposal asks again after each lookup, which changes no trial.
+@lru_cache(maxsize=4)
+def _members(table: bytes, objectives: int) -> tuple[int, ...]:
+    """Return the rows of the front of costs (n, m), of many those with the largest volume."""
+    costs = np.frombuffer(table).reshape(-1, objectives)
     members = np.flatnonzero(fronts(costs, enough=1) == 0)
     if len(members) > FRONT:
         costs = costs[members] - costs[members].min(axis=0)
         extent = np.maximum(costs.max(axis=0), 1e-12)
-        members = members[spread_subset(costs / extent, np.full(len(signs), 1.1), FRONT)]
-    return {whole[row][0] for row in members}
+        members = members[spread_subset(costs / extent, np.full(objectives, 1.1), FRONT)]
+    return tuple(members.tolist())
 
 
 def _part(

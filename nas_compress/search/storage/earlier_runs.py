@@ -37,12 +37,12 @@ FREE = ("name", "space", "trials", "seed", "device", "training", "search")
 def require_earlier_runs(parts: StudyParts, *, url: str | None = None) -> None:
     """Raise RequestError unless `search.warm_start` names run folders of the same space and data.
 
-    Other settings may differ. DamagedFileError if a record is damaged. url: of the study's database; a host that joins
+    Other settings may differ. url: of the study's database; a host that joins
     a study needs no folders if another one copies, or copied, the trials.
     """
     if _wanted(parts) and not (url is not None and _is_known_there(parts, url)):
         for entry in _wanted(parts):
-            read_records(_checked(parts, entry))
+            _checked(parts, entry)
 
 
 def learn_from_earlier(study: optuna.Study, parts: StudyParts, say: Notice, *, counts: bool) -> None:
@@ -99,6 +99,7 @@ def _checked(parts: StudyParts, entry: str) -> RunFolder:
     try:
         path = (parts.file.folder / Path(entry).expanduser()).resolve()
         folder = open_run(path)
+        read_records(folder)  # a damaged one is refused before anything is trained
     except (RequestError, DamagedFileError) as error:
         near = sorted(each.parent.name for each in path.parent.glob("*/run.json"))
         hint = f"; runs beside it: {', '.join(near[:5])}" if near else ""

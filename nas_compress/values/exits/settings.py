@@ -64,8 +64,9 @@ class Exits:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.after, str):
-            raise RequestError(f"exits must be after a list of names, but got {self.after!r}; write ({self.after!r},)")
+        after: object = self.after  # a space may give anything
+        if isinstance(after, str):
+            raise RequestError(f"exits must be after a list of names, but got {after!r}; write ({after!r},)")
         object.__setattr__(self, "after", tuple(self.after))
         object.__setattr__(self, "accuracy_loss", float(self.accuracy_loss))
         object.__setattr__(self, "weights", tuple(map(float, self.weights)))
