@@ -83,7 +83,7 @@ FAMILIES: dict[str, tuple[Candidate, int, float]] = {
     ),
     "recurrent": (
         Candidate(
-            family="recurrent", depths=(1,), width_multiplier=1 / 6, settings=RecurrentSettings(embedding_width=32)
+            family="recurrent", depths=(1,), width_multiplier=0.5, settings=RecurrentSettings(embedding_width=32)
         ),
         6,
         2e-3,
