@@ -23,6 +23,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import Record, read_baseline, read_teacher_files, write_baseline, write_record
 from nas_compress.search.progress import Progress
 from nas_compress.search.setup import StudyParts
+from nas_compress.search.storage.earlier_runs import TAKEN_OVER
 from nas_compress.tasks.batch import to_device
 from nas_compress.values.metrics.named_device_rows import on_device
 from nas_compress.values.metrics.table import METRICS, Budget
@@ -204,15 +205,16 @@ def take_over(folder: RunFolder, parts: StudyParts, records: list[Record], say: 
     if other or changed:
         records = mark_noisy(folder, records, target=other, devices=changed)
         _time_teacher_again(folder, parts, target=other, devices=changed)
-        folder.start({**about, "machine": target.describe(), **({"devices": described} if described else {})})
+        moved = {TAKEN_OVER: True} if other else {}
+        folder.start({**about, **moved, "machine": target.describe(), **({"devices": described} if described else {})})
     return records
 
 
 def described_devices(folder: RunFolder, parts: StudyParts) -> dict[str, Any]:
-    """Return the entry of run.json with the named devices; empty without any."""
-    before = folder.about().get("devices", {}) if folder.marker.is_file() else {}
-    described = parts.named.described(before)
-    return {"devices": described} if described else {}
+    """Return the entries of run.json with the named devices, and that the run was taken over; empty without any."""
+    about = folder.about() if folder.marker.is_file() else {}
+    described = parts.named.described(about.get("devices", {}))
+    return ({"devices": described} if described else {}) | ({TAKEN_OVER: True} if about.get(TAKEN_OVER) else {})
 
 
 def mark_noisy(

@@ -129,7 +129,7 @@ def run_study(
     if folder.marker.is_file():
         require_same_storage(folder, storage)
     else:
-        _check_space(parts, reporter)
+        _check_space(parts, reporter, storage)
     total = trials or (1 if file.candidate else file.spec.trials)
     left = max(1, total - count_records(folder))
     count = worker_count(workers, trials=left, dataset=parts.dataset, device=parts.device.type)
@@ -175,7 +175,7 @@ def run_study(
             if not records:
                 _refuse_relative(parts)
         if teacher is not None:
-            learn_from_earlier(hosts.study, parts, reporter.say)
+            learn_from_earlier(hosts.study, parts, reporter.say, counts=hosts.counts)
         if not hosts.counts:
             reporter.say(
                 "warning: the study's latencies belong to the machine that started it. It will measure front members "
@@ -214,9 +214,9 @@ def default_folder(file: StudyFile) -> Path:
     return Path("runs") / named_apart(file).spec.name
 
 
-def _check_space(parts: StudyParts, reporter: Reporter) -> None:
+def _check_space(parts: StudyParts, reporter: Reporter, url: str | None) -> None:
     """Show warnings about random candidates. Refuse budgets out of reach of all of them, and settings of a device."""
-    require_earlier_runs(parts)
+    require_earlier_runs(parts, url=url)
     parts.named.described({})  # a device without the settings of the study is refused before anything is written
     sized, _ = draw_candidates(parts)
     candidates = [item.candidate for item in sized]

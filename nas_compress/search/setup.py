@@ -152,7 +152,8 @@ def gather(
         space = with_sizes(space, "vocabulary_size", spec.data.vocabulary_size)
         for number, given in enumerate(spec.search.enqueue):
             check_given(space, given, where=f"{where}search.enqueue[{number}]")
-        check_given(space, spec.search.prior, where=f"{where}search.prior")
+        if spec.search.prior:
+            check_given(space, spec.search.prior, where=f"{where}search.prior")
     device, target = (
         choose_device(spec.device),
         open_device(spec.target.name, spec.device_settings, where=f"{where}target"),

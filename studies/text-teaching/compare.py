@@ -76,14 +76,14 @@ FAMILIES: dict[str, tuple[Candidate, int, float]] = {
     "text_bag": (Candidate(family="text_bag", depths=(1,), width_multiplier=0.5), 9, 5e-3),
     "text_cnn": (
         Candidate(
-            family="text_cnn", depths=(1,), width_multiplier=1 / 6, settings=TextConvolutionSettings(kernel_sizes=(3,))
+            family="text_cnn", depths=(1,), width_multiplier=0.5, settings=TextConvolutionSettings(kernel_sizes=(3,))
         ),
         6,
         2e-3,
     ),
     "recurrent": (
         Candidate(
-            family="recurrent", depths=(1,), width_multiplier=1 / 6, settings=RecurrentSettings(embedding_width=32)
+            family="recurrent", depths=(1,), width_multiplier=0.5, settings=RecurrentSettings(embedding_width=32)
         ),
         6,
         2e-3,

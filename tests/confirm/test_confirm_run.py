@@ -26,7 +26,18 @@ from nas_compress.runs.results import draw, read_front
 from nas_compress.runs.selection import chosen_members
 from nas_compress.search.run import run_study
 from nas_compress.values.candidate import Teaching, cross_entropy
-from running import Command, Told, command_in, quick_and_apart, shared_cache, snapshot, start, wait_until, write_study
+from running import (
+    SPACE,
+    Command,
+    Told,
+    command_in,
+    quick_and_apart,
+    shared_cache,
+    snapshot,
+    start,
+    wait_until,
+    write_study,
+)
 from running import own_cache as own_cache
 
 
@@ -42,7 +53,10 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     root, log = folder / "run", folder / "log"
     with quick_and_apart():
         study = write_study(
-            folder / "study", ("\nepochs = 1\n", "\nepochs = 3\n"), extra='\n[export]\nform = "compressed"\n'
+            folder / "study",
+            ("\nepochs = 1\n", "\nepochs = 3\n"),
+            space=SPACE.replace("=width)", "=width, pruning_ratio=0.4, pruning_criterion='l1')"),
+            extra='\n[export]\nform = "compressed"\n',
         )
         run_study(study, out=root, trials=3)
         best = str(chosen_members(read_front(RunFolder(root=root)), best=["accuracy"])[0].trial)
@@ -68,7 +82,8 @@ def test_every_repetition_is_kept_and_measures_to_what_the_rows_say(confirmed: R
     assert confirmation is not None
     (student,) = confirmation.students
     assert student.seeds == 2
-    assert {row.role for row in confirmation.rows} >= {"student", "uniform_width"}
+    roles = {row.role for row in confirmation.rows}
+    assert {"student", "uniform_width"} <= roles and not {"no_teacher", "float32"} & roles, "its own controls"
     test = load_dataset(name="digits", seed=0).test.reveal(purpose="a test of the tool")
     places = [confirmed.root / "confirm" / str(student.trial) / f"student-{seed}" for seed in (1, 2)]
     found = [

@@ -17,6 +17,7 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_candidate, read_record, read_records, write_record
 from nas_compress.search.run import run_study
 from nas_compress.search.storage.attribute_names import DEATHS
+from nas_compress.search.storage.earlier_runs import TAKEN_OVER
 from nas_compress.search.storage.optuna_storage import open_storage
 from nas_compress.search.storage.recovery import MOST_DEATHS, settle_cut_trials
 from nas_compress.tasks.classification import Classification
@@ -167,6 +168,7 @@ def test_a_run_that_goes_on_elsewhere_measures_its_front_again(tmp_path: Path) -
     front = run_study(study, reporter=told)
     assert any("started on another machine (Abacus)" in line for line in told.lines)
     assert folder.about()["machine"] == about["machine"]
+    assert folder.about()[TAKEN_OVER] and TAKEN_OVER not in about, "its look-ups are of another machine"
     # the first two blocks of a noisy moment may leave a member noisy, but never as it was without a word
     members = {point.trial for point in front.members}
     found = [record.outcome.measured for record in read_records(folder) if record.trial in members]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -15,9 +17,9 @@ from nas_compress.runs.folder import RunFolder
 from nas_compress.runs.records import read_records
 from nas_compress.search.run import run_study
 from nas_compress.search.samplers.cost_cache import PREFIX
-from nas_compress.search.samplers.earlier import EARLIER, earlier_candidates
+from nas_compress.search.samplers.earlier import EARLIER, MOST, earlier_candidates
 from nas_compress.search.setup import gather
-from nas_compress.search.storage.earlier_runs import require_earlier_runs
+from nas_compress.search.storage.earlier_runs import TAKEN_OVER, learn_from_earlier, require_earlier_runs
 from nas_compress.search.storage.journal import read_journal
 from running import SPACE, Told, write_study
 
@@ -32,11 +34,17 @@ def study_of(run: Path) -> optuna.Study:
     return optuna.load_study(study_name="tiny", storage=read_journal(run / "study.journal")[0])
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def first(tmp_path: Path, untrained: None) -> Path:
-    """The folder of a finished run."""
-    run_study(write_study(tmp_path / "study", EHVI), out=tmp_path / "first", trials=4)
-    return tmp_path / "first"
+def first(kept: Path, tmp_path: Path, untrained: None) -> Path:
+    """A copy of the folder of a finished run."""
+    if not (kept / "first").exists():
+        run_study(write_study(kept / "study", EHVI), out=kept / "first", trials=4)
+    return Path(shutil.copytree(kept / "first", tmp_path / "first"))
 
 
 def test_the_trials_and_look_ups_of_a_run_are_copied_once_and_are_not_on_the_front(first: Path, tmp_path: Path) -> None:
@@ -47,7 +55,10 @@ def test_the_trials_and_look_ups_of_a_run_are_copied_once_and_are_not_on_the_fro
     records = [each for each in read_records(RunFolder(root=first)) if each.repeats is None]
     known = earlier_candidates(opened)
     assert [dict(each.params) for each in known] == [record.params for record in records]
-    assert all(value is not None for each in known for value in each.values), "the same machine measured all of them"
+    for each, record in zip(known, records, strict=True):
+        measured = record.outcome.measured
+        assert measured is not None and (each.values[1] is None) == measured.latency_noisy
+        assert None not in (each.values[0], each.values[2]), "the same machine measured all of them"
     looked = {name for name in study_of(first).user_attrs if name.startswith(PREFIX)}
     assert looked and looked <= set(opened.user_attrs)
     assert any("warm start: " in line and str(first) in line for line in told.lines)
@@ -56,6 +67,55 @@ def test_the_trials_and_look_ups_of_a_run_are_copied_once_and_are_not_on_the_fro
     first.rename(tmp_path / "gone")  # a study that goes on needs the earlier run no longer
     run_study(study, out=tmp_path / "out", trials=3)
     assert len(earlier_candidates(study_of(tmp_path / "out"))) == len(known)
+    parts, fresh = gather(read_study(study)), optuna.create_study(directions=["maximize", "minimize", "minimize"])
+    with pytest.raises(RequestError, match=r"got '../first': .* is none"):
+        learn_from_earlier(fresh, parts, told.say, counts=True)
+    fresh.add_trial(optuna.create_trial(values=[0.5, 1.0, 1.0]))
+    learn_from_earlier(fresh, parts, told.say, counts=True)
+    assert "the study continues without the warm start from '../first'" in told.lines[-1], "its journal was made anew"
+
+
+def test_a_host_that_joins_needs_no_folder_if_the_trials_are_copied(first: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    run_study(warm(tmp_path / "second"), out=tmp_path / "out", trials=1, storage=url)
+    first.rename(tmp_path / "gone")
+    run_study(warm(tmp_path / "second"), out=tmp_path / "host", trials=2, storage=url)
+    parts = gather(read_study(warm(tmp_path / "second")))
+    require_earlier_runs(parts, url=url)
+    with pytest.raises(RequestError, match="must name run folders"):
+        require_earlier_runs(parts, url=f"sqlite:///{tmp_path}/empty.db")
+    fresh = optuna.create_study()
+    learn_from_earlier(fresh, parts, Told().say, counts=False)
+    assert not fresh.user_attrs, "the machine of the study's latencies copies"
+
+
+def test_what_may_be_of_another_machine_or_teacher_is_unknown_and_many_trials_are_few(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, told = RunFolder(root=first), Told()
+    marker, about = folder.marker, read_sealed_json(folder.marker)
+    one = next(each for each in read_records(folder) if each.repeats is None and each.outcome.measured is not None)
+    assert one.outcome.measured is not None
+    figures = {name: value for name, value in one.outcome.measured.figures.items() if name != "size_bytes"}
+    noisy = replace(one.outcome.measured, figures=figures, latency_noisy=True)
+    record = replace(one, outcome=replace(one.outcome, measured=noisy), told=None)
+    monkeypatch.setattr("nas_compress.search.storage.earlier_runs.read_records", lambda _: [record] * 5000)
+
+    def copied(study: Path) -> optuna.Study:
+        opened = optuna.create_study(directions=["maximize", "minimize", "minimize"])
+        learn_from_earlier(opened, gather(read_study(study)), told.say, counts=True)
+        return opened
+
+    known = copied(warm(tmp_path / "a"))
+    assert [each.values for each in earlier_candidates(known)] == [(figures["accuracy"], None, None)] * MOST
+    assert "warm start: 64 of 5000 trials and " in told.lines[-1] and " 0 look-ups" not in told.lines[-1]
+    other = warm(tmp_path / "b")
+    other.write_text(other.read_text().replace("widths = [8, 16, 16]", "widths = [8, 16, 32]"))
+    copied(other)
+    assert " and 0 look-ups" in told.lines[-1], "a student may be cut from the teacher"
+    write_sealed_json(marker, {name: value for name, value in about.items() if name != "sha256"} | {TAKEN_OVER: True})
+    copied(warm(tmp_path / "a"))
+    assert " and 0 look-ups" in told.lines[-1]
 
 
 def test_times_of_another_machine_are_not_used(first: Path, tmp_path: Path) -> None:
@@ -87,6 +147,8 @@ def test_other_spaces_data_and_folders_are_refused_in_one_line(first: Path, tmp_
     assert "needs runs on the same data and split, but '../first' has other samples than study.toml" in refusal(other)
     assert "must name run folders, but got '../frst'" in (line := refusal(warm(tmp_path / "c", "../frst")))
     assert "runs beside it: first" in line
+    for number, entry in enumerate(("~nosuchuser/run", "a\\u0000b")):
+        assert "must name run folders, but got" in refusal(warm(tmp_path / f"d{number}", entry))
 
 
 def test_a_run_of_an_earlier_version_says_its_data_in_the_journal(first: Path, tmp_path: Path) -> None:
@@ -94,7 +156,10 @@ def test_a_run_of_an_earlier_version_says_its_data_in_the_journal(first: Path, t
     about = read_sealed_json(marker)
     write_sealed_json(marker, {name: value for name, value in about.items() if name not in ("sha256", "data")})
     parts = gather(read_study(warm(tmp_path / "second")))
-    assert [folder.root.name for folder in require_earlier_runs(parts)] == ["first"]
+    require_earlier_runs(parts)
+    (first / "study.journal").unlink()
+    with pytest.raises(RequestError, match="is of an earlier version and does not name its data"):
+        require_earlier_runs(parts)
 
 
 def test_a_damaged_record_and_an_unknown_parameter_are_refused_before_the_run(first: Path, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from nas_compress.values.pareto import Floats, non_dominated
 
 FITTED = 60
 """Number of observations for a model's hyperparameters if too few are settled."""
+OWN = 3
+"""Number of the study's own candidates whose costs define an extent without candidates of earlier studies."""
 BEYOND = 0.1
 """Distance of the volume's corner beyond the worst costs, as a fraction of their extent."""
 TINY = 1e-300
@@ -166,12 +168,15 @@ def _model(
 def _range(observed: Observed) -> tuple[Floats, Floats]:
     """Return the best of each cost and its extent, among the feasible candidates if there are any.
 
-    Candidates of earlier studies count only if the study has none of its own.
+    Candidates of earlier studies count for a cost that fewer than `OWN` of the study's own have.
     """
-    own = observed.own if observed.own.any() else np.ones_like(observed.own)
-    likely = ~(observed.excess > 0).any(axis=1) & own
-    table = observed.costs[likely] if likely.sum() > 1 else observed.costs[own]
-    found = [column[np.isfinite(column)] for column in table.T]
+    feasible, found = ~(observed.excess > 0).any(axis=1), []
+    for column in observed.costs.T:
+        known = np.isfinite(column)
+        alone = observed.own.all() or (known & observed.own).sum() >= OWN
+        counted = observed.own if alone else np.ones_like(observed.own)
+        likely = feasible & counted
+        found.append(column[known & (likely if likely.sum() > 1 else counted)])
     best = np.array([column.min() if len(column) else 0.0 for column in found])
     extent = np.array([np.ptp(column) if len(column) else 0.0 for column in found])
     return best, np.where(extent > 0, extent, 1.0)
@@ -202,7 +207,8 @@ def _scale_of(observed: Observed) -> FlatScale | None:
     if observed.quality is None:
         return None
     values = observed.costs[:, observed.quality]
-    return flat_scale(values[observed.settled[1] & np.isfinite(values)], others=values)
+    own = observed.own & np.isfinite(values)  # earlier studies may have other accuracies
+    return flat_scale(values[observed.settled[1] & own], others=values[own])
 
 
 def _boxes(members: Floats, corner: Floats) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 
 from nas_compress.search.samplers.gaussian_process import differences
-from nas_compress.search.samplers.proposals import SpacePoint, features
+from nas_compress.search.samplers.proposals import SpacePoint, Suggesting, draw, features
 from nas_compress.values.pareto import Floats
 
 FADING = 10.0
@@ -36,7 +36,7 @@ def logarithms(points: Sequence[SpacePoint], prior: Mapping[str, Any], *, trials
     places, unordered = features([point.params for point in points], kinds)
     guess, _ = features([{name: prior[name] for name in kinds}], kinds)
     apart = differences(places, guess, unordered)[:, 0]
-    apart[np.isnan(places)] = 0.0  # a parameter that the point lacks says nothing
+    apart[np.isnan(places) | np.isnan(guess)] = 0.0  # a parameter that the point or its choices lack says nothing
     density = np.where(unordered, apart * np.log(OTHER), -apart / (2 * WIDTH**2))
     return np.asarray(density.sum(axis=1) * FADING / max(trials, 1), dtype=np.float64)
 
@@ -44,3 +44,9 @@ def logarithms(points: Sequence[SpacePoint], prior: Mapping[str, Any], *, trials
 def some_of(prior: Mapping[str, Any], random: Random) -> dict[str, Any]:
     """Return a random part of the guess, each parameter with a chance of one half."""
     return {name: value for name, value in prior.items() if random.random() < 0.5}
+
+
+def as_suggested(space: Suggesting, prior: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the guess with the values of the space: 1.0 for a 1 among choices such as 0.5 and 1.0."""
+    params = draw(space, Random(0), prior).params
+    return {name: params.get(name, value) for name, value in prior.items()}

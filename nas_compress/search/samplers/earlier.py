@@ -23,7 +23,7 @@ more input of the kernel (Swersky et al. 2013, Multi-Task Bayesian Optimization)
 """
 
 MOST = 64
-"""Limit of candidates of each earlier run in a model, evenly spaced in time."""
+"""Limit of candidates of each earlier run, evenly spaced in time. A journal and a database limit the attribute too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,13 @@ class Earlier:
     params: Mapping[str, Any]
     values: tuple[float | None, ...]
     constraints: Mapping[str, float]
+
+
+def spaced(candidates: Sequence[Any]) -> list[Any]:
+    """Return at most `MOST` of the candidates of a run, evenly spaced."""
+    last = len(candidates) - 1
+    kept = min(len(candidates), MOST)
+    return [candidates[round(place * last / max(1, kept - 1))] for place in range(kept)]
 
 
 def as_text(candidates: Iterable[Earlier]) -> str:
@@ -56,9 +63,7 @@ def earlier_candidates(study: Study) -> list[Earlier]:
 
 @lru_cache(maxsize=64)
 def _read(source: int, text: str, objectives: int) -> Sequence[Earlier]:
-    rows = json.loads(text)
-    step = max(1, -(-len(rows) // MOST))
-    return tuple(_candidate(source, row, objectives) for row in rows[::step])
+    return tuple(_candidate(source, row, objectives) for row in spaced(json.loads(text)))
 
 
 def _candidate(source: int, row: Any, objectives: int) -> Earlier:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import lru_cache, partial
 from random import Random
 from typing import Any
@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
 from nas_compress.search.samplers.acquisition import TINY, Acquisition, best_quality
-from nas_compress.search.samplers.belief import logarithms, some_of
+from nas_compress.search.samplers.belief import as_suggested, logarithms, some_of
 from nas_compress.search.samplers.cost_cache import Costs, KnownCosts
-from nas_compress.search.samplers.earlier import earlier_candidates
+from nas_compress.search.samplers.earlier import Earlier, earlier_candidates
 from nas_compress.search.samplers.gaussian_process import differences
 from nas_compress.search.samplers.observations import Observed, fullest, is_closed, observe
 from nas_compress.search.samplers.proposals import (
@@ -66,8 +66,8 @@ class EHVISampler(BaseSampler):
     Compared are points drawn from the `space`, neighbours of the front's members and neighbours of the best of these.
 
     costs: looks up a candidate's costs before training. `SURVEY` random candidates are looked up before the models are
-    used. Then, as a rule, only candidates with known costs are proposed. The costs are kept in the study's user
-    attributes.
+    used, unless earlier studies have all objectives. Then, as a rule, only candidates with known costs are proposed.
+    The costs are kept in the study's user attributes.
     startup_trials: number of first trials, at most `START`. Their candidates are far apart.
     floor: smallest quality of interest. Without it, every second proposal improves the front near the teacher's
     quality, within NEAR, and the others the whole front. The quality is the first maximised objective that training
@@ -146,6 +146,7 @@ class EHVISampler(BaseSampler):
         random, trials, earlier = Random(self._seed), fullest(told), earlier_candidates(study)
         drawn = [draw(space, random, given) for _ in range(DRAWN)]
         if self._prior:
+            self._prior = as_suggested(space, self._prior)
             guessed = [draw(space, random, {**some_of(self._prior, random), **given}) for _ in range(DRAWN)]
             drawn = [draw(space, random, {**self._prior, **given}), *drawn[::2], *guessed[::2]]
         closed = _closed(self._space, trials)
@@ -154,7 +155,7 @@ class EHVISampler(BaseSampler):
             tried = [other.params for other in trials.values()]
             return fresh[0] if self._prior and not tried else _farthest(fresh, tried)
         known = KnownCosts(study, self._costs)
-        if not earlier:
+        if not earlier or any(all(value is None for value in values) for values in _columns(earlier)):
             known.look_up(drawn, enough=SURVEY)
         with threadpool_limits(1):  # small tables: a second thread costs more than it saves
             observed = partial(observe, trials, known.found, study.directions, study.metric_names, earlier)
@@ -220,6 +221,11 @@ class EHVISampler(BaseSampler):
             known.look_up([first])
             models = self._models(look(), seen, points, near=near)
         return rank([each for each in points if not known.lacks(each)] or points, models)[0]
+
+
+def _columns(earlier: Sequence[Earlier]) -> Iterable[tuple[float | None, ...]]:
+    """Return the values of all candidates by objective."""
+    return zip(*(each.values for each in earlier), strict=True)
 
 
 def _closed(space: Suggesting | None, trials: Mapping[Key, FrozenTrial]) -> set[object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,66 +16,97 @@ from nas_compress.errors import DamagedFileError, RequestError
 from nas_compress.runs.folder import RunFolder, open_run
 from nas_compress.runs.records import Record, read_records
 from nas_compress.search.samplers.cost_cache import PREFIX
-from nas_compress.search.samplers.earlier import EARLIER, Earlier, as_text
+from nas_compress.search.samplers.earlier import EARLIER, Earlier, as_text, spaced
 from nas_compress.search.setup import StudyParts
-from nas_compress.search.storage.attribute_names import IDENTITY
+from nas_compress.search.storage.attribute_names import IDENTITY, MACHINE
 from nas_compress.search.storage.journal import read_journal
-from nas_compress.search.storage.optuna_trials import told_of
+from nas_compress.search.storage.optuna_storage import known_errors, opened_storage
 from nas_compress.values.metrics.table import METRICS
+from nas_compress.values.outcome import Measured
 
 DATA = "data (its contents)"
 """Key of a study's identity with the fingerprint of its data."""
 
+TAKEN_OVER = "taken_over"
+"""Key of run.json: the run was started on another machine. Its look-ups are of that machine."""
 
-def require_earlier_runs(parts: StudyParts) -> list[RunFolder]:
-    """Return the folders of `search.warm_start`.
+FREE = ("name", "space", "trials", "seed", "device", "training", "search")
+"""Keys of a study that do not change the costs of an untrained candidate of a space with the same text."""
 
-    RequestError unless each is a run folder of the same space and the same data. Other settings may differ.
+
+def require_earlier_runs(parts: StudyParts, *, url: str | None = None) -> None:
+    """Raise RequestError unless `search.warm_start` names run folders of the same space and data.
+
+    Other settings may differ. url: of the study's database; a host that joins
+    a study needs no folders if another one copies, or copied, the trials.
     """
-    return (
-        [] if parts.file.candidate is not None else [_checked(parts, entry) for entry in parts.spec.search.warm_start]
-    )
+    if _wanted(parts) and not (url is not None and _is_known_there(parts, url)):
+        for entry in _wanted(parts):
+            _checked(parts, entry)
 
 
-def learn_from_earlier(study: optuna.Study, parts: StudyParts, say: Notice) -> None:
+def learn_from_earlier(study: optuna.Study, parts: StudyParts, say: Notice, *, counts: bool) -> None:
     """Copy the trials and look-ups of the earlier runs into a study that has none of them yet.
 
-    parts: with the limits of budgets relative to the teacher. say: receives a line for each run.
+    parts: with the limits of budgets relative to the teacher. say: receives a line for each run. counts: this machine's
+    latencies are those of the study; otherwise the run with that machine copies.
+    A study with trials continues without an earlier run that is missing by now.
     """
     known = study.user_attrs
-    missing = [number for number in range(len(parts.spec.search.warm_start)) if f"{EARLIER}{number}" not in known]
-    if not missing or parts.file.candidate is not None:
-        return
-    folders = require_earlier_runs(parts)
-    for number in missing:
-        folder = folders[number]
+    for number, entry in enumerate(_wanted(parts) if counts else ()):
+        if f"{EARLIER}{number}" in known:
+            continue
+        try:
+            folder = _checked(parts, entry)
+            records = read_records(folder)
+        except (RequestError, DamagedFileError) as error:
+            if not any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
+                raise
+            say(f"warning: the study continues without the warm start from {entry!r}: {error}")
+            continue
         same = _same_machine(folder.about(), parts)
-        candidates = [
-            _candidate(number, record, parts, same_machine=same)
-            for record in read_records(folder)
-            if record.outcome.state == "trained" and record.outcome.measured is not None and record.repeats is None
+        found = [
+            _candidate(number, record, measured, parts, same_machine=same)
+            for record in records
+            if record.outcome.state == "trained" and record.repeats is None
+            if (measured := record.outcome.measured) is not None
         ]
         looks = _looks(folder, parts) if same else {}
         for name, text in looks.items():
             if name not in known:
                 study.set_user_attr(name, text)
-        study.set_user_attr(f"{EARLIER}{number}", as_text(candidates))
+        study.set_user_attr(f"{EARLIER}{number}", as_text(kept := spaced(found)))
+        trials = f"{len(kept)} trials" if len(kept) == len(found) else f"{len(kept)} of {len(found)} trials"
         without = "" if same else "; its times are of another machine or other conditions and are not used"
-        say(
-            f"warm start: {len(candidates)} trials and {len(looks)} look-ups of {folder.root} teach the models{without}"
-        )
+        say(f"warm start: {trials} and {len(looks)} look-ups of {folder.root} teach the models{without}")
+
+
+def _wanted(parts: StudyParts) -> Sequence[str]:
+    return () if parts.file.candidate is not None else parts.spec.search.warm_start
+
+
+def _is_known_there(parts: StudyParts, url: str) -> bool:
+    """True if the study in a database has the trials of all earlier runs, or gets them from another machine."""
+    with known_errors(url), opened_storage(url, Path()) as storage, suppress(KeyError):
+        known = optuna.load_study(study_name=parts.spec.name, storage=storage).user_attrs
+        copied = all(f"{EARLIER}{number}" in known for number in range(len(_wanted(parts))))
+        return copied or known.get(MACHINE, parts.target.fingerprint) != parts.target.fingerprint
+    return False
 
 
 def _checked(parts: StudyParts, entry: str) -> RunFolder:
     where = f"{parts.file.label}: search.warm_start"
-    path = (parts.file.folder / Path(entry).expanduser()).resolve()
     try:
+        path = (parts.file.folder / Path(entry).expanduser()).resolve()
         folder = open_run(path)
         read_records(folder)  # a damaged one is refused before anything is trained
     except (RequestError, DamagedFileError) as error:
         near = sorted(each.parent.name for each in path.parent.glob("*/run.json"))
         hint = f"; runs beside it: {', '.join(near[:5])}" if near else ""
-        raise RequestError(f"{where} must name run folders, but got {entry!r}: {error}{hint}") from error
+        reason = str(error) if isinstance(error, DamagedFileError) else f"{path} is none"
+        raise RequestError(f"{where} must name run folders, but got {entry!r}: {reason}{hint}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a loop of links, a zero byte
+        raise RequestError(f"{where} must name run folders, but got {entry!r}: {error}") from error
     about = folder.about()
     space = about.get("space", {})
     if space.get("hash") != parts.space.source_hash:
@@ -83,6 +115,11 @@ def _checked(parts: StudyParts, entry: str) -> RunFolder:
             f"another text than {parts.space.name!r}; leave it out, or restore the file of the space"
         )
     data = about.get("data") or _identity_of(folder).get(DATA)
+    if data is None:
+        raise RequestError(
+            f"{where} needs runs on the same data and split, but {entry!r} is of an earlier version and does not name "
+            "its data; leave it out, or run its own study again, which adds the name"
+        )
     if data != parts.dataset.fingerprint:
         raise RequestError(
             f"{where} needs runs on the same data and split, but {entry!r} has other samples than {parts.file.label}; "
@@ -92,35 +129,38 @@ def _checked(parts: StudyParts, entry: str) -> RunFolder:
 
 
 def _same_machine(about: Mapping[str, Any], parts: StudyParts) -> bool:
-    """True if the latencies of a run hold for this study: the same device, conditions and named devices."""
+    """True if latencies of a run hold for this study: the same device and conditions, no named devices, one host."""
     before, now = about.get("machine", {}), parts.target.describe()
-    same_devices = not parts.spec.devices and not about.get("study", {}).get("devices")
-    return same_devices and all(before.get(key) == now.get(key) for key in ("device", "key", "conditions"))
+    alone = not parts.spec.devices and not about.get("study", {}).get("devices") and about.get("storage") is None
+    return alone and all(before.get(key) == now.get(key) for key in ("device", "key", "conditions"))
 
 
-def _candidate(number: int, record: Record, parts: StudyParts, *, same_machine: bool) -> Earlier:
-    spec, measured = parts.spec, record.outcome.measured
-    told = told_of(record, spec, budgets=parts.budgets, task=parts.dataset.task)
+def _candidate(number: int, record: Record, measured: Measured, parts: StudyParts, *, same_machine: bool) -> Earlier:
+    """Return the figures of a record as values of this study. Noisy latencies may be of another machine."""
+    spec, timed = parts.spec, same_machine and not measured.any_noisy
 
-    def is_known(name: str) -> bool:
-        if measured is None or measured.lacks(name):
-            return False
-        return same_machine or (not METRICS[name].timed and not METRICS[name].device)
+    def figure(name: str) -> float | None:
+        if measured.lacks(name) or METRICS[name].device or (METRICS[name].timed and not timed):
+            return None
+        value = measured.figure(name)
+        return value if isfinite(value) else None
 
-    names = spec.objectives if spec.reward is None else (spec.reward.figure,)
-    held = {name: violation for name, violation in told.constraints.items() if is_known(name.partition(" ")[0])}
-    values = tuple(value if is_known(name) else None for name, value in zip(names, told.values, strict=True))
+    values = tuple(figure(name) for name in spec.objectives)
+    if spec.reward is not None:
+        quality, cost = figure(spec.reward.quality), figure(spec.reward.figure)
+        values = (None if quality is None or cost is None else spec.reward.value(quality, cost),)
+    found = {budget.key: (budget, figure(budget.name)) for budget in parts.budgets}
+    held = {key: budget.violation(value) for key, (budget, value) in found.items() if value is not None}
     return Earlier(source=number, params=record.params, values=values, constraints=held)
 
 
 def _looks(folder: RunFolder, parts: StudyParts) -> dict[str, str]:
-    """Return the looked-up costs in the journal of a run with the same objectives and budgets."""
-    before = folder.about().get("study", {})
-    now = json.loads(json.dumps(parts.spec.model_dump(mode="json")))
-    keys = ("objectives", "budgets", "export", "target")
-    rewards = before.get("search", {}).get("reward") == now["search"]["reward"]
-    same = rewards and all(before.get(key) == now.get(key) for key in keys)
-    if not same or any(budget.relative for budget in parts.budgets):
+    """Return the looked-up costs in the journal of a run whose study costs its candidates in the same way."""
+    about = folder.about()
+    before, now = about.get("study", {}), json.loads(json.dumps(parts.spec.model_dump(mode="json")))
+    same = before.get("search", {}).get("reward") == now["search"]["reward"]
+    same = same and all(before.get(key) == now.get(key) for key in {*before, *now}.difference(FREE))
+    if not same or about.get(TAKEN_OVER) or any(budget.relative for budget in parts.budgets):
         return {}
     found = _attributes(folder)
     return {name: text for name, text in found.items() if name.startswith(PREFIX) and isinstance(text, str)}

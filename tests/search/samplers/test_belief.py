@@ -7,16 +7,17 @@ from random import Random
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import IntDistribution
 from optuna.samplers import RandomSampler
-from optuna.trial import Trial
+from optuna.trial import Trial, create_trial
 
 from nas_compress.config.suggest import Suggest
-from nas_compress.search.samplers.acquisition import Acquisition
-from nas_compress.search.samplers.belief import OTHER, logarithms
+from nas_compress.search.samplers.acquisition import Acquisition, best_quality
+from nas_compress.search.samplers.belief import OTHER, as_suggested, logarithms
 from nas_compress.search.samplers.earlier import EARLIER, Earlier, as_text, earlier_candidates
 from nas_compress.search.samplers.ehvi_sampler import EHVISampler
-from nas_compress.search.samplers.observations import fullest, observe
-from nas_compress.search.samplers.proposals import draw
+from nas_compress.search.samplers.observations import Known, fullest, observe
+from nas_compress.search.samplers.proposals import draw, key_of
 from quiet_optuna import quiet as quiet
 
 
@@ -41,6 +42,17 @@ def test_the_factor_of_a_guess_is_one_there_and_fades() -> None:
     assert logs == pytest.approx([0, np.log(OTHER), -0.5 * (0.25 / 0.25) ** 2])
     assert logarithms(points, prior, trials=100) == pytest.approx(logs / 10)
     assert logarithms(points, {}, trials=1) == pytest.approx([0, 0, 0])
+
+
+def test_a_whole_number_is_the_guess_among_choices_with_fractions() -> None:
+    def widths(trial: Suggest) -> float:
+        return trial.suggest_categorical("width", [0.25, 0.5, 1.0])
+
+    guess = as_suggested(widths, {"width": 1})
+    points = [draw(widths, Random(0), {"width": width}) for width in (0.25, 0.5, 1.0)]
+    logs = logarithms(points, guess, trials=10)
+    assert type(guess["width"]) is float and logs[0] < logs[1] < logs[2] == 0
+    assert (logarithms(points, {"width": "of another branch"}, trials=10) == 0).all()
 
 
 def test_the_first_trial_is_the_guess_and_a_wrong_one_is_overruled() -> None:
@@ -89,3 +101,34 @@ def test_earlier_candidates_teach_the_models_and_are_neither_front_nor_closed() 
     assert proposed is not None and proposed.params not in [each.params for each in study.trials[:2]]
     study.set_user_attr(f"{EARLIER}1", "[[1]]")
     assert earlier_candidates(study) == known, "values of other programs are left out"
+
+
+def test_earlier_accuracies_do_not_decide_which_own_ones_count() -> None:
+    """A much longer training was better everywhere: its level is out of reach here."""
+    study = optuna.create_study(directions=["maximize", "minimize"])
+
+    def wide(trial: Suggest) -> int:
+        return trial.suggest_int("width", 1, 200)
+
+    kinds = {"width": IntDistribution(1, 200)}
+    for width in range(1, 81, 2):
+        study.add_trial(create_trial(params={"width": width}, distributions=kinds, values=[0.3 + width / 1e3, width]))
+    known = [
+        Earlier(source=0, params={"width": width}, values=(0.99 - 0.01 / width, float(width)), constraints={})
+        for width in range(1, 60)
+    ]
+    points = [draw(wide, Random(0), {"width": width}) for width in (2, 40)]
+    models = Acquisition(observe(fullest(study.trials), {}, study.directions, None, known), kinds)
+    assert models.improvements(points).min() > 1e-6
+
+
+def test_extents_are_those_of_earlier_studies_until_there_are_own_figures() -> None:
+    known = [
+        Earlier(source=0, params={"width": width, "kind": "a"}, values=figures(width, "a"), constraints={})
+        for width in range(1, 10)
+    ]
+    directions = optuna.create_study(directions=["maximize", "minimize"]).directions
+    params = [{"width": width, "kind": "b"} for width in range(1, 10)]
+    looked = {key_of(each): (each, Known(values=(None, 2.0 + row), constraints={})) for row, each in enumerate(params)}
+    best = best_quality(observe({}, looked, directions, None, known))
+    assert best == pytest.approx(figures(9, "a")[0]), "no accuracy is known, but that of earlier students is"
