@@ -217,9 +217,11 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
     losses = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
     training = teacher.training
     fresh = {"epochs": training.epochs, "learning_rate": training.learning_rate} if teacher.start is not None else {}
+    # a user's own teacher has no format of its own, so its fingerprint does not tell that of its assistant
+    products = {"precision": training.precision} if teacher.family is None and training.precision != "auto" else {}
     return _once(
         teacher,
-        {"assistant_size": size, **fresh},
+        {"assistant_size": size, **fresh, **products},
         lambda folder: _trained(
             teacher,
             folder,

@@ -125,9 +125,9 @@ class Measured:
             if each.figures or (exits is not None and each.thresholds == exits.thresholds)
         ]
         if exits is None or number not in known:
-            if not known:
+            if exits is None:
                 raise RequestError(f"exit points need a network with exits, but got exit point {number} of one without")
-            rule = f"an exit point must be one of {', '.join(map(str, known))}"
+            rule = f"an exit point must be one of {', '.join(map(str, known)) or 'those measured (none)'}"
             raise RequestError(f"{rule}, but got {number}; `show RUN --trial N` lists them")
         point = points[number]
         if point.thresholds == exits.thresholds:

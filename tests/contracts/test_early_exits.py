@@ -217,6 +217,8 @@ def test_a_trained_network_has_a_point_for_each_other_choice_of_thresholds() -> 
         measured.at_exit_point(7)
     with pytest.raises(RequestError, match="need a network with exits, but got exit point 1 of one without"):
         replace(measured, exits=None).at_exit_point(1)
+    with pytest.raises(RequestError, match=r"must be one of those measured \(none\), but got 1"):
+        replace(measured, exits=replace(exits, points=())).at_exit_point(1)
     assert Measured.from_dict(measured.to_dict()) == measured
 
 
