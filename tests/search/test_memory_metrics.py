@@ -52,7 +52,7 @@ def test_a_study_of_memory_runs_to_a_front_and_names_it_everywhere(tmp_path: Pat
 
 
 def test_a_trial_over_its_budget_of_memory_ends_before_training(tmp_path: Path) -> None:
-    study = write_study(tmp_path / "s", extra="[target]\nname = 'fake'\n[budgets.peak_memory_bytes]\nat_most = 2e4\n")
+    study = write_study(tmp_path / "s", extra="[target]\nname = 'fake'\n[budgets.peak_memory_bytes]\nat_most = 2.2e4\n")
     run_study(study, out=tmp_path / "run", trials=1)
     (record,) = read_records(RunFolder(root=tmp_path / "run"))
     assert record.outcome.state == "over_budget" and record.outcome.reason is not None
