@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.data.array_conversion import as_targets
+from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.user_task_data import SPLITS
 from nas_compress.errors import refusal
 
@@ -53,7 +54,13 @@ def columns_of(labels: Mapping[str, Mapping[str, NDArray[Any]]], where: str) -> 
     return {name: {split: targets[name] for split, targets in labels.items()} for name in names}
 
 
-def strata_of(values: NDArray[Any]) -> NDArray[np.int64]:
+def draw_validation(labels: Sequence[NDArray[Any]], *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw places for validation and for training, with the share of each class of the first task that has classes."""
+    by_class = [_strata(values) for values in labels]
+    return validation_and_train(next((each for each in by_class if each.any()), by_class[0]), seed=seed)
+
+
+def _strata(values: NDArray[Any]) -> NDArray[np.int64]:
     """Return the number of each label's class; zeros for labels that are no classes, such as several numbers each."""
     if values.ndim != 1:
         return np.zeros(len(values), dtype=np.int64)

@@ -10,9 +10,8 @@ import numpy as np
 from nas_compress.callbacks import Notice
 from nas_compress.data.array_conversion import kind_of
 from nas_compress.data.assemble import Parts
-from nas_compress.data.several_tasks.named_labels import columns_of, labelled_pairs, require_one_each, strata_of
+from nas_compress.data.several_tasks.named_labels import columns_of, draw_validation, labelled_pairs, require_one_each
 from nas_compress.data.several_tasks.parts import Labels, TaskChoice, several_parts
-from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.text.own import own_sequences
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.errors import refusal
@@ -41,10 +40,7 @@ def sequence_tasks(
     columns = columns_of({split: targets for split, (_, targets) in pairs.items()}, where)
     samples = {split: inputs for split, (inputs, _) in pairs.items()}
     if "validation" not in samples:
-        by_class = [strata_of(column["train"]) for column in columns.values()]
-        validation, train = validation_and_train(
-            next((each for each in by_class if each.any()), by_class[0]), seed=seed
-        )
+        validation, train = draw_validation([column["train"] for column in columns.values()], seed=seed)
         for column in columns.values():
             column |= {"validation": column["train"][validation], "train": column["train"][train]}
         given = samples["train"]

@@ -10,9 +10,8 @@ import numpy as np
 
 from nas_compress.callbacks import Notice
 from nas_compress.data.assemble import Parts
-from nas_compress.data.several_tasks.named_labels import strata_of
+from nas_compress.data.several_tasks.named_labels import draw_validation
 from nas_compress.data.several_tasks.parts import Labels, TaskChoice, several_parts
-from nas_compress.data.stratified_split import validation_and_train
 from nas_compress.data.text.parts import Texts, TextSettings, text_parts
 from nas_compress.data.text.tables import TextFiles, read_texts
 from nas_compress.errors import refusal
@@ -94,9 +93,7 @@ def _read(
         for choice in members
     ]
     if "validation" not in tables[0]:
-        by_class = [strata_of(table["train"][1]) for table in tables]
-        labels = next((each for each in by_class if each.any()), by_class[0])
-        validation, train = validation_and_train(labels, seed=seed)
+        validation, train = draw_validation([table["train"][1] for table in tables], seed=seed)
         for table in tables:
             texts, values = table["train"]
             table["validation"] = ([texts[number] for number in validation], values[validation])

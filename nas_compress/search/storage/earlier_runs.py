@@ -57,8 +57,7 @@ def learn_from_earlier(study: optuna.Study, parts: StudyParts, say: Notice, *, c
         if f"{EARLIER}{number}" in known:
             continue
         try:
-            folder = _checked(parts, entry)
-            records = read_records(folder)
+            folder, records = _checked(parts, entry)
         except (RequestError, DamagedFileError) as error:
             if not any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
                 raise
@@ -94,12 +93,12 @@ def _is_known_there(parts: StudyParts, url: str) -> bool:
     return False
 
 
-def _checked(parts: StudyParts, entry: str) -> RunFolder:
+def _checked(parts: StudyParts, entry: str) -> tuple[RunFolder, Sequence[Record]]:
     where = f"{parts.file.label}: search.warm_start"
     try:
         path = (parts.file.folder / Path(entry).expanduser()).resolve()
         folder = open_run(path)
-        read_records(folder)  # a damaged one is refused before anything is trained
+        records = read_records(folder)  # a damaged one is refused before anything is trained
     except (RequestError, DamagedFileError) as error:
         near = sorted(each.parent.name for each in path.parent.glob("*/run.json"))
         hint = f"; runs beside it: {', '.join(near[:5])}" if near else ""
@@ -125,7 +124,7 @@ def _checked(parts: StudyParts, entry: str) -> RunFolder:
             f"{where} needs runs on the same data and split, but {entry!r} has other samples than {parts.file.label}; "
             "leave it out, or use its [data]"
         )
-    return folder
+    return folder, records
 
 
 def _same_machine(about: Mapping[str, Any], parts: StudyParts) -> bool:
