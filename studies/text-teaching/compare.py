@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from rows import Row, gains, read, spread, write
 
 from nas_compress.config.pretrained import VOCABULARY, pretrained_folder, with_pretrained_shape
 from nas_compress.config.schema import TrainingSection
@@ -153,7 +154,6 @@ CELLS: tuple[tuple[str, int, str, tuple[str, ...]], ...] = (
 
 COLUMNS = ("data", "labels", "family", "way", "seed", "accuracy", "size_bytes", "latency_ms", "seconds")
 Key = tuple[str, str, str, str, str]
-Row = dict[str, str]
 
 
 def changed_texts(texts: Sequence[str], *, seed: int) -> Iterator[str]:
@@ -295,23 +295,6 @@ def key_of(row: Row) -> Key:
     return row["data"], row["labels"], row["family"], row["way"], row["seed"]
 
 
-def read(path: Path) -> list[Row]:
-    """Return the rows of a file; none if there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write all rows at once."""
-    written = io.StringIO()
-    table = csv.DictWriter(written, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_bytes(path, written.getvalue().encode())
-
-
 def run(out: Path, seeds: int) -> None:
     """Train what is missing, cell by cell."""
     out.mkdir(parents=True, exist_ok=True)
@@ -325,7 +308,7 @@ def run(out: Path, seeds: int) -> None:
             return
         row |= make()
         rows.append(row)
-        write(path, rows)
+        write(path, COLUMNS, rows)
         print(", ".join(row.values()), file=sys.stderr, flush=True)
 
     for data, labels, family, ways in CELLS:
@@ -346,23 +329,15 @@ def table(out: Path) -> None:
     for key, found in cells.items():
         values = [float(row["accuracy"]) for row in found.values()]
         control = cells.get((*key[:3], "labels"), {})
-        gains = [
-            float(row["accuracy"]) - float(control[seed]["accuracy"]) for seed, row in found.items() if seed in control
-        ]
+        paired = gains(found, control)
         measured = [
             f"{statistics.median(float(row[name]) for row in found.values()):g}" if key[3] else ""
             for name in COLUMNS[6:8]
         ]
         seconds = f"{statistics.median(float(row['seconds']) for row in found.values()):.0f}"
         writer.writerow(
-            [*key, len(values), *_spread(values), *(_spread(gains) if key[3] else ("", "")), *measured, seconds]
+            [*key, len(values), *spread(values), *(spread(paired) if key[3] else ("", "")), *measured, seconds]
         )
-
-
-def _spread(values: Sequence[float]) -> tuple[str, str]:
-    if not values:
-        return "", ""
-    return f"{statistics.mean(values):.4f}", f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
 
 
 def main() -> None:

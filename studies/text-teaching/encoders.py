@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import itertools
 import statistics
 import sys
@@ -24,6 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from rows import Row, gains, read, spread, write
+
 from nas_compress.config.pretrained import VOCABULARY, pretrained_folder, with_pretrained_shape
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
@@ -31,7 +32,6 @@ from nas_compress.data.load_dataset import load_dataset
 from nas_compress.data.text.parts import TextSettings
 from nas_compress.data.text.vocabulary import given_pieces
 from nas_compress.devices.onnxruntime_cpu.device import OnnxruntimeCpu
-from nas_compress.files import write_bytes
 from nas_compress.search.setup import comparison_context
 from nas_compress.training.precision import Precision
 from nas_compress.training.validate import evaluate
@@ -89,7 +89,6 @@ WAYS: dict[str, Candidate] = {
 }
 
 COLUMNS = ("way", "seed", "accuracy", "size_bytes", "latency_ms", "seconds")
-Row = dict[str, str]
 
 
 def make_context(out: Path, precision: Precision) -> TrialContext:
@@ -122,14 +121,6 @@ def student(context: TrialContext, way: str, seed: int, out: Path) -> Row:
     }
 
 
-def read(path: Path) -> list[Row]:
-    """Return the rows of a file; none if there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def run(out: Path, seeds: int, precision: Precision) -> None:
     """Train what is missing."""
     out.mkdir(parents=True, exist_ok=True)
@@ -145,11 +136,7 @@ def run(out: Path, seeds: int, precision: Precision) -> None:
                 continue
             found = teacher if way == "teacher" else student(context, way, seed, out)
             rows.append({"way": way, "seed": str(seed)} | found)
-            written = io.StringIO()
-            table = csv.DictWriter(written, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-            write_bytes(path, written.getvalue().encode())
+            write(path, COLUMNS, rows)
             print(", ".join(rows[-1].values()), file=sys.stderr, flush=True)
 
 
@@ -163,21 +150,13 @@ def print_table(out: Path) -> None:
     for way, rows in found.items():
         control = found.get("half width, scratch" if way.startswith("half") else "scratch", {})
         values = [float(row["accuracy"]) for row in rows.values()]
-        gains = [
-            float(row["accuracy"]) - float(control[seed]["accuracy"]) for seed, row in rows.items() if seed in control
-        ]
+        paired = gains(rows, control)
         measured = [
             f"{statistics.median(float(row[name]) for row in rows.values()):g}" if way != "teacher" else ""
             for name in COLUMNS[3:]
         ]
-        cells = [*_spread(values), *(_spread(gains) if way != "teacher" else ("", ""))]
+        cells = [*spread(values), *(spread(paired) if way != "teacher" else ("", ""))]
         writer.writerow([way, len(values), *cells, *measured])
-
-
-def _spread(values: list[float]) -> tuple[str, str]:
-    if not values:
-        return "", ""
-    return f"{statistics.mean(values):.4f}", f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
 
 
 def main() -> None:
