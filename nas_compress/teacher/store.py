@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 from nas_compress.callbacks import Notice
 from nas_compress.data.augment.protocol import Augmentation
 from nas_compress.data.dataset import Split
-from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError
+from nas_compress.errors import DamagedFileError, NonFiniteLossError, RequestError, UnfitCheckpointError
 from nas_compress.files import read_sealed_json, write_sealed_json
 from nas_compress.models.families import build_student
 from nas_compress.models.macs import count_macs
 from nas_compress.tasks.batch import device_of, token_lengths, unpadded
 from nas_compress.teacher.pretrained.upper_layers import training_part
 from nas_compress.teacher.tensor_file import digest_of_tensors, load_weights_, read_tensors, write_tensors
+from nas_compress.training.checkpoint import Checkpoint
 from nas_compress.training.loop import train
 from nas_compress.training.objective import TrainingObjective
 from nas_compress.training.precision import Precision, Products, products_of
@@ -29,6 +31,9 @@ from nas_compress.values.teaching import CHECKPOINTS
 
 ORIGIN = "teacher.json"
 """Name of the file with a network's fingerprint and the values that decided it."""
+
+INTERRUPTED = "interrupted"
+"""Name of the file with the state of an unfinished training, from which the next process continues."""
 
 PRODUCTS = "products"
 """Key of the format of the products in a network's training, in its file and in ORIGIN."""
@@ -95,7 +100,8 @@ def stored_or_trained(
             notice(f"{error}. The network is trained again.")
         else:
             return network.to(device)
-        _train_and_store(
+        train_again = partial(
+            _train_and_store,
             architecture,
             folder,
             objective=objective,
@@ -104,8 +110,15 @@ def stored_or_trained(
             augmentation=augmentation,
             label=label,
             on_epoch=on_epoch,
+            notice=notice,
             start=start,
         )
+        try:
+            train_again()
+        except UnfitCheckpointError as error:
+            notice(f"{error}. The network is trained from its first epoch.")
+            (folder / INTERRUPTED).unlink(missing_ok=True)
+            train_again()
         load_weights_(network, path)
         return network.to(device)
 
@@ -160,9 +173,10 @@ def _train_and_store(
     augmentation: Augmentation,
     label: str,
     on_epoch: Callable[[int, int], None],
+    notice: Notice,
     start: Start | None,
 ) -> None:
-    """Train a network and store it at every checkpoint."""
+    """Train a network and store it at every checkpoint. An interrupted training continues after its last epoch."""
     seed_all(training.seed)
     network = build_student(architecture)
     if start is not None:
@@ -171,7 +185,10 @@ def _train_and_store(
     network.to(device_of(samples.inputs))
     wrong = f"{label}: the teacher must learn, but with teacher.learning_rate={training.learning_rate:g}"
 
+    ended = 0
+
     def after(done: int, products: Products) -> None:
+        nonlocal ended
         about = {} if products == "float32" else {PRODUCTS: products}
         for fraction in CHECKPOINTS:
             if max(1, round(fraction * training.epochs)) == done:
@@ -180,10 +197,14 @@ def _train_and_store(
                     raise RequestError(f"{wrong} a weight is infinite or nan after epoch {done}")
                 write_tensors(folder / weights_file(fraction), state, about=about)
         on_epoch(done, training.epochs)
+        ended = done
 
     try:
         with training_part(network, samples, None if start is None else start.upper) as part:
             products = _products(part.network, part.samples, training)
+            state = _state(folder, training, products, done=lambda: ended, notice=notice)
+            for done in range(1, state.known.get("done", 0) + 1):
+                on_epoch(done, training.epochs)
             train(
                 part.network,
                 part.samples,
@@ -196,10 +217,31 @@ def _train_and_store(
                 seed=training.seed,
                 draws=training.draws,
                 products=products,
+                checkpoint=state,
                 on_epoch=lambda done, terms: after(done, products),
             )
     except NonFiniteLossError as error:
         raise RequestError(f"{wrong}: {error}") from error
+    (folder / INTERRUPTED).unlink(missing_ok=True)
+
+
+def _state(
+    folder: Path, training: Training, products: Products, *, done: Callable[[], int], notice: Notice
+) -> Checkpoint:
+    """Return the state of a training in a folder, which names everything else that decides its bits.
+
+    A state counts only if the files of all earlier checkpoints are there.
+    """
+    identity: dict[str, str | int] = {"seed": training.seed, "epochs": training.epochs, "products": products}
+    read = partial(
+        Checkpoint, path=folder / INTERRUPTED, identity=identity, notes=lambda: {"done": done()}, notice=notice
+    )
+    state = read()
+    written = [each for each in CHECKPOINTS if max(1, round(each * training.epochs)) <= state.known.get("done", 0)]
+    if all((folder / weights_file(fraction)).exists() for fraction in written):
+        return state
+    (folder / INTERRUPTED).unlink(missing_ok=True)
+    return read()
 
 
 def _products(network: nn.Module, samples: Split, training: Training) -> Products:

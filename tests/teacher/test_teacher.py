@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,17 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from nas_compress.callbacks import Progress
 from nas_compress.config.schema import TrainingSection
 from nas_compress.config.teacher_section import TeacherSection
 from nas_compress.data.dataset import Dataset
 from nas_compress.data.load_dataset import load_dataset
 from nas_compress.errors import RequestError
 from nas_compress.pruning.importance_criteria import CRITERIA
+from nas_compress.teacher import store
 from nas_compress.teacher.obtain import obtain_teacher, teacher_architecture
 from nas_compress.teacher.teacher import Teacher
 from nas_compress.teacher.tensor_file import digest_of_tensors, write_tensors
-from nas_compress.training import precision
+from nas_compress.training import checkpoint, precision
 from nas_compress.training.random_state import seed_all
+from nas_compress.values.teaching import CHECKPOINTS
 
 SECTION = TeacherSection(widths=(8, 8, 16), epochs=2, learning_rate=1e-2)
 TRAINING = TrainingSection(batch_size=25)
@@ -37,7 +42,13 @@ class Asked:
     told: list[tuple[str, int, int]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-    def __call__(self, section: TeacherSection = SECTION, data: Dataset | None = None, **training: object) -> Teacher:
+    def __call__(
+        self,
+        section: TeacherSection = SECTION,
+        data: Dataset | None = None,
+        progress: Progress | None = None,
+        **training: object,
+    ) -> Teacher:
         self.told.clear()
         self.notices.clear()
         return obtain_teacher(
@@ -47,7 +58,7 @@ class Asked:
             folder=Path(),
             label="study.toml",
             device=torch.device("cpu"),
-            progress=lambda what, done, count: self.told.append((what, done, count)),
+            progress=progress or (lambda what, done, count: self.told.append((what, done, count))),
             notice=self.notices.append,
         )
 
@@ -160,6 +171,54 @@ def test_a_damaged_network_is_trained_again_with_one_notice(damage: str, ask: As
     (line,) = ask.notices
     assert line.startswith(str(path)) and words in line and line.endswith("The network is trained again.")
     assert path.read_bytes() == content, "the same network gives the same bytes"
+
+
+class Stopped(BaseException):
+    """The end of a process in the middle of a training."""
+
+
+def stop_after_the_fourth(what: str, done: int, count: int) -> None:
+    if done == 4:
+        raise Stopped
+
+
+def test_an_interrupted_training_continues_with_the_same_bits(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "COST", 1e9)  # every epoch is written, however short it is
+    section = SECTION.model_copy(update={"epochs": 6})
+    whole = ask(section)
+    digest, count = digest_of_tensors(whole.network.state_dict()), len(ask.told)
+    shutil.rmtree(whole.folder)
+
+    with pytest.raises(Stopped):
+        ask(section, progress=stop_after_the_fourth)
+    begun = time.time_ns()
+    continued = ask(section)
+    assert digest_of_tensors(continued.network.state_dict()) == digest
+    assert len(ask.told) == count  # epochs of the earlier process are told too
+    early = continued.folder / store.weights_file(0.25)
+    assert early.stat().st_mtime_ns < begun  # it was not trained from its first epoch
+    assert not (continued.folder / store.INTERRUPTED).exists()
+
+
+@pytest.mark.parametrize("lost", ["teacher-25.safetensors", "bytes"])
+def test_a_training_whose_files_are_lost_begins_again(lost: str, ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "COST", 1e9)
+    section = SECTION.model_copy(update={"epochs": 6})
+    whole = ask(section)
+    digest = digest_of_tensors(whole.network.state_dict())
+    shutil.rmtree(whole.folder)
+
+    with pytest.raises(Stopped):
+        ask(section, progress=stop_after_the_fourth)
+    if lost == "bytes":
+        path = whole.folder / store.INTERRUPTED
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        (whole.folder / lost).unlink()
+    again = ask(section)
+    assert digest_of_tensors(again.network.state_dict()) == digest
+    assert all((again.folder / store.weights_file(part)).exists() for part in CHECKPOINTS)
+    assert len(ask.notices) == (lost == "bytes")
 
 
 def test_a_damaged_origin_is_written_again(ask: Asked) -> None:
