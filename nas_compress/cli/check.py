@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from nas_compress.values.outcome import Measured
 
 
+LONG_ANSWERS_S = 10.0
+"""Seconds of the teacher's answers from which they are named."""
+
+
 @click.command()
 @click.argument("study")
 @workers_option
@@ -71,6 +75,8 @@ def check(study: str, workers: int | Literal["auto"]) -> None:
     if spec.budgets:
         _print_budgets(found, spec)
     once = "given" if found.teacher is None else f"teacher {duration_in_words(found.teacher_s)} unless trained before"
+    if found.answers_s >= LONG_ANSWERS_S:
+        once += f", its answers {duration_in_words(found.answers_s)}"
     trials, by = f"{spec.trials} trial{'s' if spec.trials > 1 else ''}", f"{count} worker{'s' if count > 1 else ''}"
     print_line(
         f"expected: {duration_in_words(found.study_s)} for {trials} by {by} ({once}, "

@@ -84,7 +84,7 @@ def fit(
     sparsifier = None
     if zeros.pattern != "none":
         sparsifier = Sparsifier(student, pattern=zeros.pattern, fraction=zeros.fraction, seed=seed)
-    rounding, rate = _under_rounding(candidate, epochs)
+    rounding, rate = under_rounding(candidate, epochs)
     whole = functools.partial(
         _fit_part,
         student,
@@ -103,7 +103,8 @@ def fit(
         products: Products | None = float_products(context, macs=macs)
         losses = whole(begin=0, epochs=epochs - rounding, rate=1.0, seed=seed, products=products)
     if rounding and not ended:
-        begin_rounding_(student, candidate, context, layer_bits=layer_bits)
+        calibration = to_device(context.calibration, context.device)
+        begin_rounding_(student, candidate, calibration, layer_bits=layer_bits)
         products = None if context.training.precision == "auto" else "float32"
         losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1, products=products)
     return losses
@@ -121,7 +122,7 @@ def learning_rate(candidate: Candidate, training: TrainingSection) -> float:
     return training.learning_rate if own is None else own
 
 
-def _under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
+def under_rounding(candidate: Candidate, epochs: int) -> tuple[int, float]:
     """Number of epochs with fake quantization, and their peak learning rate as a fraction of the float peak."""
     if not candidate.precision.quantization.is_trained:
         return 0, 1.0
@@ -170,15 +171,15 @@ def _fit_part(
 
 
 def begin_rounding_(
-    student: nn.Module, candidate: Candidate, context: TrialContext, *, layer_bits: Mapping[str, int]
+    student: nn.Module, candidate: Candidate, calibration: Batch, *, layer_bits: Mapping[str, int]
 ) -> None:
-    """Give a student on the training device fake quantization in its candidate's precision."""
+    """Give a student fake quantization in its candidate's precision. calibration: samples on its device."""
     make_aware_(
         student,
         method=candidate.precision.quantization.method,
         bits=layer_bits,
         activation_bits=candidate.precision.activation_bits,
-        calibration=to_device(context.calibration, context.device),
+        calibration=calibration,
         ranges=candidate.precision.quantization.ranges,
         weight_format=candidate.precision.quantization.weight_format,
         with_zeros=candidate.sparsity.pattern != "none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,26 +12,36 @@ import torch
 
 from nas_compress.callbacks import Notice, no_notice
 from nas_compress.data.dataset import Dataset
+from nas_compress.errors import NonFiniteLossError
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
+from nas_compress.measurement.pipeline import calibration_samples
 from nas_compress.models.macs import count_macs
 from nas_compress.search.preflight.budget_coverage import Share, budget_shares
 from nas_compress.search.preflight.feasibility import Reach, Sized, draw_candidates, measure_untrained, within_reach
 from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.samplers.ehvi_sampler import SURVEY
-from nas_compress.search.setup import StudyParts
+from nas_compress.search.setup import StudyParts, untrained_teacher
 from nas_compress.search.storage.earlier_runs import require_earlier_runs
-from nas_compress.tasks.batch import rows
+from nas_compress.tasks.batch import rows, to_device
+from nas_compress.teacher.logits_cache import compute_answers
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
 from nas_compress.training.precision import Products, products_of
 from nas_compress.training.schedule import planned_epochs
+from nas_compress.trial.bit_allocation import plan_bits
+from nas_compress.trial.shape import with_points
+from nas_compress.trial.train_student import learns_from_answers
+from nas_compress.trial.training import begin_rounding_, under_rounding
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 
 TIMED_BATCHES = 6
+ANSWERED = 1024
+"""Number of the teacher's answers that are timed, over all views."""
+
 START_S = 5.0
 """Seconds of a run before its teacher and its trials: imports, data and the check of the space."""
 
@@ -69,7 +79,8 @@ class Forecast:
 
     teacher: cost of its file, None for the user's own teacher. workers: number of processes of the run.
     slowdown: time that passed over processor time while this was timed; above BUSY, other programs ran.
-    study_s, teacher_s, trial_s: on a quiet machine.
+    answers_s: seconds of the teacher's answers to all views of the training samples; 0 if nothing learns from them.
+    study_s, teacher_s, trial_s, answers_s: on a quiet machine.
     """
 
     points: float
@@ -80,6 +91,7 @@ class Forecast:
     teacher: Measured | None
     teacher_s: float
     trial_s: float
+    answers_s: float
     study_s: float
     workers: int
     slowdown: float
@@ -99,8 +111,10 @@ def forecast(parts: StudyParts, notice: Notice = no_notice, *, workers: int = 1)
     check_own_teacher(parts, notice)
     require_earlier_runs(parts)
     sized, sampled = draw_candidates(parts)
+    answered = any(learns_from_answers(candidate) for candidate in sampled.candidates)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
     watch = _Watch(parts.device)
+    answers_s = _answers_seconds(parts, watch) if answered else 0.0
     with parts.target.provisional() as target, parts.named.provisional() as named, _threads(workers):
         parts = replace(parts, target=target, named=named)
         teacher, teacher_s = _teacher_cost(parts, watch)
@@ -119,7 +133,8 @@ def forecast(parts: StudyParts, notice: Notice = no_notice, *, workers: int = 1)
         teacher=teacher,
         teacher_s=teacher_s,
         trial_s=trial_s,
-        study_s=START_S + teacher_s + (trials * trial_s + looks * look_s) / workers,
+        answers_s=answers_s,
+        study_s=START_S + teacher_s + answers_s + (trials * trial_s + looks * look_s) / workers,
         workers=workers,
         slowdown=watch.slowdown,
     )
@@ -208,7 +223,10 @@ def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int, watch
         teacher_macs=teacher_macs or measured.whole_macs,
     )
     epochs *= item.candidate.teaching.trainings
-    training_s = _training_seconds(item.architecture, parts, epochs, watch, macs=measured.whole_macs)
+    rounding, _ = under_rounding(item.candidate, epochs)
+    training_s = _training_seconds(item.architecture, parts, epochs - rounding, watch, macs=measured.whole_macs)
+    if rounding:
+        training_s += _training_seconds(item.architecture, parts, rounding, watch, rounded=item.candidate)
     return Sample(
         label=label,
         measured=measured,
@@ -231,17 +249,37 @@ def _teacher_cost(parts: StudyParts, watch: _Watch) -> tuple[Measured | None, fl
 
 
 def _training_seconds(
-    architecture: Architecture, parts: StudyParts, epochs: int, watch: _Watch, *, macs: int | None = None
+    architecture: Architecture,
+    parts: StudyParts,
+    epochs: int,
+    watch: _Watch,
+    *,
+    macs: int | None = None,
+    rounded: Candidate | None = None,
 ) -> float:
     """Return the seconds of a training, from a few batches after a warm-up. What a training does once counts once.
 
     macs: multiply-adds for one sample, which choose the number format; counted if None.
+    rounded: the candidate whose fake quantization the network has, which computes in float32.
     """
+    if not epochs:
+        return 0.0
     network, training = parts.build(architecture).to(parts.device), parts.spec.training
     data = parts.dataset.fitting(architecture.signature)
-    if macs is None:
-        macs = count_macs(network, rows(data.example, 0, 1))
-    products = products_of(training.precision, parts.device, batch_macs=macs * training.batch_size)
+    if rounded is not None:
+        calibration = calibration_samples(data.train)
+        network = with_points(network, rounded, data.example)
+        begin_rounding_(
+            network,
+            rounded,
+            to_device(calibration, parts.device),
+            layer_bits=plan_bits(rounded, network, (), samples=calibration),
+        )
+        products: Products = "float32"
+    else:
+        if macs is None:
+            macs = count_macs(network, rows(data.example, 0, 1))
+        products = products_of(training.precision, parts.device, batch_macs=macs * training.batch_size)
     _train_batches(network, 1, parts, data, products)
     few, several = 0, 0
 
@@ -258,6 +296,19 @@ def _training_seconds(
     once = max(0.0, short - few * per_batch)
     batches = max(1, len(parts.dataset.train) // parts.spec.training.batch_size)
     return once + epochs * batches * per_batch
+
+
+def _answers_seconds(parts: StudyParts, watch: _Watch) -> float:
+    """Return the seconds of the teacher's answers to all views of the training samples, from a few samples."""
+    network, data = untrained_teacher(parts).to(parts.device), parts.dataset
+    few = data.train.first(max(1, ANSWERED // data.augmentation.count)).to(parts.device)
+
+    def answer() -> None:
+        with suppress(NonFiniteLossError):  # fresh weights may do that
+            compute_answers(network, few, data.augmentation, data.task)
+
+    answer()
+    return watch.seconds(answer) * len(data.train) / len(few)
 
 
 def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts, data: Dataset, products: Products) -> int:

@@ -10,11 +10,24 @@ import pytest
 import torch
 
 from nas_compress.config.study_file import read_study
+from nas_compress.data.augment.protocol import Augmentation
+from nas_compress.data.dataset import Split
+from nas_compress.quantization.weight_quantizers import WeightQuantizer
 from nas_compress.search.preflight import forecast as subject
 from nas_compress.search.preflight.forecast import BUSY, Forecast, forecast
 from nas_compress.search.setup import gather
 from nas_compress.training import precision
 from running import Command, command_in, own_cache, write_study  # noqa: F401
+
+SPACE_OF_LOSSES = """
+from nas_compress.values.candidate import Candidate, Quantization, cross_entropy, distillation
+
+def suggest(trial):
+    width = trial.suggest_categorical("width_multiplier", [0.5, 1.0])
+    return Candidate(family="resnet", depths=(1, 1, 1), width_multiplier=width, losses=LOSSES)
+"""
+
+TAUGHT = "distillation(hard_weight=0.5, soft_weight=0.5, temperature=1.0)"
 
 
 def _clock(monkeypatch: pytest.MonkeyPatch, *, share: float) -> Callable[[float], None]:
@@ -77,6 +90,44 @@ def test_networks_are_timed_in_the_format_of_their_training(monkeypatch: pytest.
     monkeypatch.setattr(precision, "BFLOAT16_MACS", 10**12)
     forecast(gather(read_study(write_study(tmp_path / "t"))), workers=1)
     assert set(used) == {"float32"}
+
+
+def test_the_teachers_answers_to_all_views_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spend = _clock(monkeypatch, share=1.0)
+
+    def answer(network: torch.nn.Module, samples: Split, augmentation: Augmentation, *more: object) -> None:
+        spend(0.001 * len(samples) * augmentation.count)
+
+    monkeypatch.setattr(subject, "compute_answers", answer)
+
+    def found(name: str, shift: int, losses: str) -> Forecast:
+        space = SPACE_OF_LOSSES.replace("LOSSES", losses)
+        study = write_study(tmp_path / name, ("[data]", f"[data]\nshift = {shift}"), space=space)
+        return forecast(gather(read_study(study)))
+
+    assert found("one", 0, TAUGHT).answers_s == pytest.approx(0.001 * 200)
+    many = found("many", 2, TAUGHT)
+    assert many.answers_s == pytest.approx(0.001 * 25 * 200)
+    assert many.study_s == pytest.approx(subject.START_S + many.teacher_s + many.answers_s + 3 * many.trial_s)
+    assert found("untaught", 2, "cross_entropy()").answers_s == 0
+
+
+def test_epochs_with_fake_quantization_are_timed_for_themselves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spend = _clock(monkeypatch, share=1.0)
+
+    def train(network: torch.nn.Module, batches: int, *more: object) -> int:
+        """Take 0.1 s for a batch, and three times as long with fake quantization."""
+        spend((0.3 if any(isinstance(each, WeightQuantizer) for each in network.modules()) else 0.1) * batches)
+        return batches
+
+    monkeypatch.setattr(subject, "_train_batches", train)
+    precision = 'weight_bits=4, quantization=Quantization(method="lsq"),'
+    space = SPACE_OF_LOSSES.replace("losses=LOSSES", precision)
+    study = write_study(tmp_path / "s", ("epochs = 1", "epochs = 8"), space=space)
+    (sample, *_) = forecast(gather(read_study(study))).samples
+    assert sample.trial_s == pytest.approx(subject.FIXED_S + 6 * 6 * 0.1 + 2 * 6 * 0.3, abs=0.05)
 
 
 def test_look_ups_of_the_sampler_count(tmp_path: Path) -> None:
