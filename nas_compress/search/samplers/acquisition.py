@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.special import ndtr
 
 from nas_compress.search.samplers.earlier import SOURCE
-from nas_compress.search.samplers.flat_scale import FlatScale, flat_scale
+from nas_compress.search.samplers.flat_scale import WEIGHTS, FlatScale, flat_scale
 from nas_compress.search.samplers.gaussian_process import (
     Constant,
     GaussianProcess,
@@ -42,7 +42,8 @@ class Acquisition:
     et al. 2010, the kriging believer).
     floors: least qualities of the candidates whose volume counts, None for the whole front. Of several, each gain
     counts as a fraction of the largest one.
-    The quality is modelled on a scale on which poor candidates lie close together (flat_scale.py).
+    The quality is modelled on a scale on which poor candidates lie close together (flat_scale.py). A normal forecast
+    there is a skewed one of the quality: an uncertain candidate may be far worse than expected, but not as far better.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class Acquisition:
         means, deviations = self._forecast(self._costs, asked, rows)
         deviations = np.maximum(deviations / self._extent, SURE)
         means = (means - self._best) / self._extent
-        gains = [np.maximum(expected_improvement(means, deviations, *boxes), 0) for boxes in self._boxes]
+        skewed = self._skewed(asked, rows)
+        gains = [np.maximum(expected_improvement(means, deviations, *boxes, skewed), 0) for boxes in self._boxes]
         if len(gains) > 1:
             gains = [gain / max(gain.max(), TINY) for gain in gains]
         volumes = np.sum(gains, axis=0)
@@ -106,6 +108,19 @@ class Acquisition:
         places, _ = features([point.params for point in points], self._distributions)
         rows = np.array([self._rows.get(point.key, -1) for point in points], dtype=np.intp)
         return differences(places, self._places, self._unordered), rows
+
+    def _skewed(self, asked: Floats, rows: NDArray[np.intp]) -> Skewed | None:
+        """Return the distribution of the quality of points; None if it is normal, without a scale of its own."""
+        column, scale = self._costs.column, self._costs.scale
+        if column is None or scale is None:
+            return None
+        known = np.where(self._costs.variances[:, column] > 0, np.nan, self._costs.values[:, column])
+        there = np.where(rows >= 0, known[rows], np.nan)
+        values, unknown = np.repeat(there[:, None], len(WEIGHTS), axis=1), np.isnan(there)
+        if unknown.any():
+            found, process = self._costs.model(column, self._apart, self._settled)
+            values[unknown] = scale.outcomes(*process.predict(asked[np.ix_(unknown, found)]))
+        return Skewed(column=column, values=(values - self._best[column]) / self._extent[column])
 
     def _forecast(self, figures: _Figures, asked: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """Return means and standard deviations (k, c) at distances `asked` (k, n, d); known `rows` have deviation 0."""
@@ -249,9 +264,20 @@ def _stairs(front: Floats, corner: Floats) -> tuple[Floats, Floats]:
     return np.column_stack([left, np.full(len(left), -np.inf)]), upper
 
 
-def expected_improvement(means: Floats, deviations: Floats, lower: Floats, upper: Floats) -> Floats:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Skewed:
+    """A figure that is not normal: its possible values (n, q) of n candidates, with the probabilities WEIGHTS."""
+
+    column: int
+    values: Floats
+
+
+def expected_improvement(
+    means: Floats, deviations: Floats, lower: Floats, upper: Floats, skewed: Skewed | None = None
+) -> Floats:
     """Return the expected hypervolume improvement (n,) of candidates with normal figures (n, m).
 
+    skewed: the figure that is not normal, in place of its mean and deviation.
     lower, upper: boxes (k, m) of `free_boxes`. The value is exact for independent figures (Emmerich et al. 2006, doi
     10.1109/TEVC.2005.859463), summed over disjoint boxes as in Yang et al. 2019 (doi 10.1016/j.swevo.2018.10.007).
     Small is good in every column.
@@ -259,7 +285,10 @@ def expected_improvement(means: Floats, deviations: Floats, lower: Floats, upper
     volumes = np.ones((len(means), len(lower)))
     for column in range(means.shape[1]):
         edges = np.unique(np.concatenate([lower[:, column], upper[:, column]]))
-        filled = _filled(edges, means[:, column, None], deviations[:, column, None])
+        if skewed is not None and skewed.column == column:
+            filled = _filled_by(edges, skewed.values)
+        else:
+            filled = _filled(edges, means[:, column, None], deviations[:, column, None])
         volumes *= (
             filled[:, np.searchsorted(edges, upper[:, column])] - filled[:, np.searchsorted(edges, lower[:, column])]
         )
@@ -271,4 +300,11 @@ def _filled(edges: Floats, mean: Floats, deviation: Floats) -> Floats:
     finite = np.where(np.isneginf(edges), 0.0, edges)
     away = (finite - mean) / deviation
     length = deviation * (away * ndtr(away) + np.exp(-0.5 * away**2) / np.sqrt(2 * np.pi))
+    return np.asarray(np.where(np.isneginf(edges), 0.0, length), dtype=np.float64)
+
+
+def _filled_by(edges: Floats, values: Floats) -> Floats:
+    """Return the same as `_filled` for possible values (n, q) with the probabilities WEIGHTS."""
+    finite = np.where(np.isneginf(edges), 0.0, edges)
+    length = np.maximum(finite[:, None] - values[:, None, :], 0.0) @ WEIGHTS
     return np.asarray(np.where(np.isneginf(edges), 0.0, length), dtype=np.float64)

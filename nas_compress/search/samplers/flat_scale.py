@@ -17,8 +17,9 @@ OUTLIERS = 3.0
 LEAST = 0.02
 """Smallest spread, as a fraction of the extent of all costs."""
 
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_NODES, _UNSCALED = np.polynomial.hermite_e.hermegauss(15)
+WEIGHTS = _UNSCALED / _UNSCALED.sum()
+"""Probabilities of the q possible costs of `FlatScale.outcomes`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +49,15 @@ class FlatScale:
         away = np.minimum(np.maximum(places - self.middle, 0.0) / self.spread, self._farthest)
         return np.asarray(np.minimum(places, self.middle) + self.spread * np.expm1(away), dtype=np.float64)
 
+    def outcomes(self, means: Floats, deviations: Floats) -> Floats:
+        """Return possible costs (n, q) with the probabilities WEIGHTS, for normal places on the scale (n,)."""
+        return self.costs(means[:, None] + deviations[:, None] * _NODES)
+
     def moments(self, means: Floats, deviations: Floats) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (n,) of the cost, for normal places on the scale (n,)."""
-        costs = self.costs(means[:, None] + deviations[:, None] * _NODES)
-        expected = costs @ _WEIGHTS
-        squares = (costs - expected[:, None]) ** 2 @ _WEIGHTS
+        costs = self.outcomes(means, deviations)
+        expected = costs @ WEIGHTS
+        squares = (costs - expected[:, None]) ** 2 @ WEIGHTS
         return np.asarray(expected, dtype=np.float64), np.asarray(np.sqrt(squares), dtype=np.float64)
 
     @property

@@ -12,11 +12,12 @@ from optuna.trial import create_trial
 
 from nas_compress.config.suggest import Suggest
 from nas_compress.search.samplers import flat_scale as flat_scale_module
-from nas_compress.search.samplers.acquisition import Acquisition
+from nas_compress.search.samplers.acquisition import Acquisition, Skewed, expected_improvement, free_boxes
 from nas_compress.search.samplers.ehvi_sampler import EHVISampler
 from nas_compress.search.samplers.flat_scale import FlatScale, flat_scale
 from nas_compress.search.samplers.observations import EARLY, LATE, Known, fullest, observe
 from nas_compress.search.samplers.proposals import draw, key_of
+from nas_compress.values.pareto import hypervolume
 from quiet_optuna import quiet as quiet
 
 
@@ -43,6 +44,21 @@ def test_the_moments_are_those_of_draws() -> None:
     found = scale.moments(means, deviations)
     assert found[0] == pytest.approx(draws.mean(axis=0), rel=0.01)
     assert found[1] == pytest.approx(draws.std(axis=0), rel=0.05)
+
+
+def test_the_improvement_of_a_skewed_quality_is_the_mean_over_draws() -> None:
+    scale = FlatScale(middle=-0.9, spread=0.05, worst=0.0)
+    front, corner = np.array([[-0.93, 0.5], [-0.8, 0.2]]), np.array([-0.6, 1.0])
+    place, deviation, size = -0.85, 0.06, 0.3
+    boxes, moments = free_boxes(front, corner), scale.moments(np.array([place]), np.array([deviation]))
+    skewed = Skewed(column=0, values=scale.outcomes(np.array([place]), np.array([deviation])))
+    draws = scale.costs(np.random.default_rng(0).normal(place, deviation, 4000))
+    before = hypervolume(front, corner)
+    drawn = np.mean([hypervolume(np.vstack([front, [[draw, size]]]), corner) - before for draw in draws])
+    means, deviations = np.array([[moments[0][0], size]]), np.array([[moments[1][0], 1e-9]])
+    assert expected_improvement(means, deviations, *boxes, skewed) == pytest.approx(drawn, rel=0.1)
+    as_normal = expected_improvement(means, deviations, *boxes)
+    assert as_normal > 1.2 * drawn  # a normal forecast of that spread promises what the scale rules out
 
 
 def suggest(trial: Suggest) -> tuple[int, str]:
