@@ -1,14 +1,13 @@
-"""Small image classifiers: two families, depth, width, pruning, bits and teaching (35,200 points).
+"""Small image classifiers: two families, depth, width, pruning, bits and teaching (21,120 points).
 
 family (2) x blocks in each of three stages (2 each) x width multiplier (4) x pruning (none, or 3 ratios by
-3 criteria) x precision (5) x teaching (cross-entropy, label smoothing, or distillation at 3 x 3 settings). Channels are
-multiples of 4: half the width of the fastest kernels, so that a smaller file may cost some latency.
+3 criteria) x precision (3) x teaching (cross-entropy, label smoothing, or distillation at 3 x 3 settings).
 """
 
 from nas_compress.config.suggest import Suggest
-from nas_compress.values.candidate import Candidate, Quantization, cross_entropy, distillation, label_smoothing
+from nas_compress.values.candidate import Candidate, cross_entropy, distillation, label_smoothing
 
-PRECISIONS = {"float32": (32, 32), "weights8": (8, 32), "weights4": (4, 32), "weights2": (2, 32), "int8": (8, 8)}
+PRECISIONS = {"float32": (32, 32), "weights8": (8, 32), "int8": (8, 8)}
 
 
 def suggest(trial: Suggest) -> Candidate:
@@ -21,7 +20,6 @@ def suggest(trial: Suggest) -> Candidate:
     if pruning_percent:
         criterion = trial.suggest_categorical("criterion", ["l1", "bn_scale", "uniform"])
     weight_bits, activation_bits = PRECISIONS[trial.suggest_categorical("precision", list(PRECISIONS))]
-    few = weight_bits < 8  # rounding after training is enough for 8 bits
     teaching = trial.suggest_categorical("teaching", ["cross_entropy", "label_smoothing", "kd"])
     if teaching == "kd":
         soft = trial.suggest_int("soft_percent", 30, 90, step=30) / 100
@@ -33,11 +31,9 @@ def suggest(trial: Suggest) -> Candidate:
         family=family,
         depths=depths,
         width_multiplier=width,
-        round_to=4,
         pruning_ratio=pruning_percent / 100,
         pruning_criterion=criterion,
         weight_bits=weight_bits,
         activation_bits=activation_bits,
-        quantization=Quantization(method="lsq") if few else Quantization(),
         losses=losses,
     )
