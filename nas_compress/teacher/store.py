@@ -32,7 +32,7 @@ from nas_compress.values.teaching import CHECKPOINTS
 ORIGIN = "teacher.json"
 """Name of the file with a network's fingerprint and the values that decided it."""
 
-INTERRUPTED = "interrupted"
+INTERRUPTED = "interrupted.pt"
 """Name of the file with the state of an unfinished training, from which the next process continues."""
 
 PRODUCTS = "products"
