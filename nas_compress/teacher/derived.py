@@ -207,6 +207,20 @@ def divided_into_folds(task: Task, targets: Batch, folds: int, *, seed: int) -> 
     return [index[torch.from_numpy(part)] for part in stratified_split(labels, counts=counts, seed=seed)]
 
 
+def _training_values(teacher: Teacher) -> dict[str, object]:
+    """Return what decides the training of a network like a user's own teacher, for its fingerprint."""
+    section, training = teacher.section, teacher.training
+    return {
+        "epochs": section.epochs,
+        "learning_rate": section.learning_rate,
+        "seed": section.seed,
+        "batch_size": training.batch_size,
+        "weight_decay": training.weight_decay,
+        "torch": torch.__version__,
+        **({"precision": training.precision} if training.precision != "auto" else {}),
+    }
+
+
 def assistant(teacher: Teacher, size: float) -> Teacher:
     """Return a network of `size` times the teacher's widths, distilled from it.
 
@@ -217,11 +231,11 @@ def assistant(teacher: Teacher, size: float) -> Teacher:
     losses = distillation(hard_weight=0.1, soft_weight=0.9, temperature=4.0)
     training = teacher.training
     fresh = {"epochs": training.epochs, "learning_rate": training.learning_rate} if teacher.start is not None else {}
-    # a user's own teacher has no format of its own, so its fingerprint does not tell that of its assistant
-    products = {"precision": training.precision} if teacher.family is None and training.precision != "auto" else {}
+    # the fingerprint of a user's own teacher does not tell how its assistant learns
+    own = {} if teacher.family is not None else _training_values(teacher)
     return _once(
         teacher,
-        {"assistant_size": size, **fresh, **products},
+        {"assistant_size": size, **fresh, **own},
         lambda folder: _trained(
             teacher,
             folder,

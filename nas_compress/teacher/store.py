@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def stored_or_trained(
             pass
         except DamagedFileError as error:
             notice(f"{error}. The network is trained again.")
+            (folder / INTERRUPTED).unlink(missing_ok=True)  # a whole training may have left its last state
         else:
             return network.to(device)
         train_again = partial(
@@ -196,15 +198,14 @@ def _train_and_store(
                 if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
                     raise RequestError(f"{wrong} a weight is infinite or nan after epoch {done}")
                 write_tensors(folder / weights_file(fraction), state, about=about)
-        on_epoch(done, training.epochs)
+        for each in range(ended + 1, done + 1):  # with those of an interrupted process
+            on_epoch(each, training.epochs)
         ended = done
 
     try:
         with training_part(network, samples, None if start is None else start.upper) as part:
             products = _products(part.network, part.samples, training)
             state = _state(folder, training, products, done=lambda: ended, notice=notice)
-            for done in range(1, state.known.get("done", 0) + 1):
-                on_epoch(done, training.epochs)
             train(
                 part.network,
                 part.samples,
@@ -228,20 +229,28 @@ def _train_and_store(
 def _state(
     folder: Path, training: Training, products: Products, *, done: Callable[[], int], notice: Notice
 ) -> Checkpoint:
-    """Return the state of a training in a folder, which names everything else that decides its bits.
+    """Return the state of a training in a folder, which is that of one network and its data.
 
-    A state counts only if the files of all earlier checkpoints are there.
+    A state counts only if the networks of all earlier checkpoints can be read.
     """
-    identity: dict[str, str | int] = {"seed": training.seed, "epochs": training.epochs, "products": products}
+    identity: dict[str, str | int] = {
+        "training": repr(replace(training, draws=None)),
+        "products": products,
+        "torch": str(torch.__version__),
+        "nas_compress": importlib.metadata.version("nas-compress"),
+    }
     read = partial(
         Checkpoint, path=folder / INTERRUPTED, identity=identity, notes=lambda: {"done": done()}, notice=notice
     )
     state = read()
-    written = [each for each in CHECKPOINTS if max(1, round(each * training.epochs)) <= state.known.get("done", 0)]
-    if all((folder / weights_file(fraction)).exists() for fraction in written):
-        return state
-    (folder / INTERRUPTED).unlink(missing_ok=True)
-    return read()
+    try:
+        for fraction in CHECKPOINTS:
+            if max(1, round(fraction * training.epochs)) <= state.known.get("done", 0):
+                read_tensors(folder / weights_file(fraction))
+    except (FileNotFoundError, DamagedFileError):
+        (folder / INTERRUPTED).unlink(missing_ok=True)
+        return read()
+    return state
 
 
 def _products(network: nn.Module, samples: Split, training: Training) -> Products:

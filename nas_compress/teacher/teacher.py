@@ -55,7 +55,7 @@ class Teacher:
     make: builds the module with initial weights.
     find_whole: finds the layers of a user's module that keep all their channels; None for the teacher's own search.
     start: weights that its training starts from; None for fresh ones.
-    derived_epochs: epochs trained by this process for teachers derived from it.
+    derived_epochs: epochs of trainings that this process began or continued for teachers derived from it.
     """
 
     network: nn.Module

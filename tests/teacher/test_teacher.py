@@ -221,6 +221,23 @@ def test_a_training_whose_files_are_lost_begins_again(lost: str, ask: Asked, mon
     assert len(ask.notices) == (lost == "bytes")
 
 
+def test_a_state_that_a_whole_training_left_does_not_stand_in_for_a_damaged_network(
+    ask: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "COST", 1e9)
+    section = SECTION.model_copy(update={"epochs": 6})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path, missing_ok=False: None)  # killed before the state is removed
+        whole = ask(section)
+    left, damaged = whole.folder / store.INTERRUPTED, whole.folder / store.weights_file()
+    assert left.exists()
+    digest = digest_of_tensors(whole.network.state_dict())
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    again = ask(section)
+    assert digest_of_tensors(again.network.state_dict()) == digest
+    assert len(ask.notices) == 1 and not left.exists()
+
+
 def test_a_damaged_origin_is_written_again(ask: Asked) -> None:
     path = ask().folder / "teacher.json"
     content = path.read_bytes()

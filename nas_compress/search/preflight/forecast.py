@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,6 @@ import torch
 
 from nas_compress.callbacks import Notice, no_notice
 from nas_compress.data.dataset import Dataset
-from nas_compress.errors import NonFiniteLossError
 from nas_compress.losses.table import TASK_LOSS
 from nas_compress.losses.training_loss import TrainingLoss
 from nas_compress.measurement.pipeline import calibration_samples
@@ -23,8 +22,9 @@ from nas_compress.search.preflight.teacher_check import check_own_teacher
 from nas_compress.search.samplers.ehvi_sampler import SURVEY
 from nas_compress.search.setup import StudyParts, untrained_teacher
 from nas_compress.search.storage.earlier_runs import require_earlier_runs
-from nas_compress.tasks.batch import rows, to_device
-from nas_compress.teacher.logits_cache import compute_answers
+from nas_compress.tasks.batch import fitting, rows, to_device, unpadded
+from nas_compress.teacher.finite_answers import BATCH
+from nas_compress.teacher.logits_cache import MOST_BYTES, answers_bytes
 from nas_compress.teacher.obtain import teacher_architecture
 from nas_compress.training.loop import train
 from nas_compress.training.objective import LossObjective
@@ -39,8 +39,8 @@ from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
 
 TIMED_BATCHES = 6
-ANSWERED = 1024
-"""Number of the teacher's answers that are timed, over all views."""
+FEW_ANSWERS, MANY_ANSWERS = 16, 80
+"""Numbers of the teacher's answers that are timed."""
 
 START_S = 5.0
 """Seconds of a run before its teacher and its trials: imports, data and the check of the space."""
@@ -79,7 +79,7 @@ class Forecast:
 
     teacher: cost of its file, None for the user's own teacher. workers: number of processes of the run.
     slowdown: time that passed over processor time while this was timed; above BUSY, other programs ran.
-    answers_s: seconds of the teacher's answers to all views of the training samples; 0 if nothing learns from them.
+    answers_s: seconds of the teacher's answers to all views of the training samples, if they are stored.
     study_s, teacher_s, trial_s, answers_s: on a quiet machine.
     """
 
@@ -114,12 +114,16 @@ def forecast(parts: StudyParts, notice: Notice = no_notice, *, workers: int = 1)
     answered = any(learns_from_answers(candidate) for candidate in sampled.candidates)
     chosen = {"smallest": sized[0], "middle": sized[len(sized) // 2], "largest": sized[-1]}
     watch = _Watch(parts.device)
-    answers_s = _answers_seconds(parts, watch) if answered else 0.0
+    pass_s = _pass_seconds(parts, watch) if answered else 0.0
+    data = parts.dataset
+    stored = answered and answers_bytes(data.train, data.augmentation, data.task) <= MOST_BYTES
+    answers_s = pass_s * data.augmentation.count if stored else 0.0
     with parts.target.provisional() as target, parts.named.provisional() as named, _threads(workers):
         parts = replace(parts, target=target, named=named)
         teacher, teacher_s = _teacher_cost(parts, watch)
         teacher_macs = int(teacher.figure("macs")) if teacher else 0
-        samples = tuple(_sample(label, item, parts, teacher_macs, watch) for label, item in chosen.items())
+        live_s = 0.0 if stored else pass_s
+        samples = tuple(_sample(label, item, parts, teacher_macs, watch, live_s) for label, item in chosen.items())
         reaches, shares = within_reach(parts, sized), budget_shares(parts, sized)
     trial_s, trials = _mean_trial(sized, list(chosen.values()), samples), parts.spec.trials
     looks = SURVEY + trials * LOOKS_PER_TRIAL if parts.spec.search.sampler == "ehvi" else 0
@@ -210,7 +214,8 @@ def duration_in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int, watch: _Watch) -> Sample:
+def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int, watch: _Watch, live_s: float) -> Sample:
+    """Time a candidate. live_s: seconds of the teacher in an epoch if its answers are not stored."""
     started = time.perf_counter()
     measured = measure_untrained(item.candidate, item.architecture, parts)
     look_s = time.perf_counter() - started
@@ -222,11 +227,16 @@ def _sample(label: str, item: Sized, parts: StudyParts, teacher_macs: int, watch
         macs=measured.whole_macs * item.candidate.teaching.trainings,
         teacher_macs=teacher_macs or measured.whole_macs,
     )
-    epochs *= item.candidate.teaching.trainings
+    teaching = item.candidate.teaching
     rounding, _ = under_rounding(item.candidate, epochs)
+    if teaching.scheme != "fine_tuned":  # which has a float training before the one with fake quantization
+        rounding *= teaching.trainings
+    epochs *= teaching.trainings
     training_s = _training_seconds(item.architecture, parts, epochs - rounding, watch, macs=measured.whole_macs)
     if rounding:
         training_s += _training_seconds(item.architecture, parts, rounding, watch, rounded=item.candidate)
+    if learns_from_answers(item.candidate):
+        training_s += epochs * live_s
     return Sample(
         label=label,
         measured=measured,
@@ -260,23 +270,21 @@ def _training_seconds(
     """Return the seconds of a training, from a few batches after a warm-up. What a training does once counts once.
 
     macs: multiply-adds for one sample, which choose the number format; counted if None.
-    rounded: the candidate whose fake quantization the network has, which computes in float32.
+    rounded: the candidate whose fake quantization the network has.
     """
     if not epochs:
         return 0.0
-    network, training = parts.build(architecture).to(parts.device), parts.spec.training
+    network, training = parts.build(architecture), parts.spec.training
     data = parts.dataset.fitting(architecture.signature)
     if rounded is not None:
         calibration = calibration_samples(data.train)
         network = with_points(network, rounded, data.example)
-        begin_rounding_(
-            network,
-            rounded,
-            to_device(calibration, parts.device),
-            layer_bits=plan_bits(rounded, network, (), samples=calibration),
-        )
-        products: Products = "float32"
+        layer_bits = plan_bits(rounded, network, (), samples=calibration)
+        network.to(parts.device)
+        begin_rounding_(network, rounded, to_device(calibration, parts.device), layer_bits=layer_bits)
+        products: Products | None = None if training.precision == "auto" else "float32"
     else:
+        network.to(parts.device)
         if macs is None:
             macs = count_macs(network, rows(data.example, 0, 1))
         products = products_of(training.precision, parts.device, batch_macs=macs * training.batch_size)
@@ -298,20 +306,28 @@ def _training_seconds(
     return once + epochs * batches * per_batch
 
 
-def _answers_seconds(parts: StudyParts, watch: _Watch) -> float:
-    """Return the seconds of the teacher's answers to all views of the training samples, from a few samples."""
-    network, data = untrained_teacher(parts).to(parts.device), parts.dataset
-    few = data.train.first(max(1, ANSWERED // data.augmentation.count)).to(parts.device)
+def _pass_seconds(parts: StudyParts, watch: _Watch) -> float:
+    """Return the seconds in which the teacher answers one view of the training samples, from a few samples."""
+    network, data = untrained_teacher(parts).to(parts.device).eval(), parts.dataset
+    some = data.train.first(MANY_ANSWERS).to(parts.device)
+    views, several = data.augmentation.over(some.inputs), len(some)
+    few = min(FEW_ANSWERS, several)
 
-    def answer() -> None:
-        with suppress(NonFiniteLossError):  # fresh weights may do that
-            compute_answers(network, few, data.augmentation, data.task)
+    def answer(count: int) -> None:
+        with torch.inference_mode():
+            index = torch.arange(count, device=parts.device)
+            network(*unpadded(views.batch(index, 0), some.tokens).values())
 
-    answer()
-    return watch.seconds(answer) * len(data.train) / len(few)
+    answer(few)
+    short, long = watch.seconds(lambda: answer(few)), watch.seconds(lambda: answer(several))
+    per_sample = max(long - short, 0.0) / (several - few) if several > few else long / several
+    per_batch = max(0.0, short - few * per_sample)
+    return len(data.train) * per_sample + -(-len(data.train) // fitting(data.train.inputs, BATCH)) * per_batch
 
 
-def _train_batches(network: torch.nn.Module, batches: int, parts: StudyParts, data: Dataset, products: Products) -> int:
+def _train_batches(
+    network: torch.nn.Module, batches: int, parts: StudyParts, data: Dataset, products: Products | None
+) -> int:
     training, whole = parts.spec.training, data.train
     count = min(len(whole), batches * training.batch_size)
     few = whole.first(count).to(parts.device)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.special import ndtr
 
-from nas_compress.search.samplers.earlier import SOURCE
-from nas_compress.search.samplers.flat_scale import WEIGHTS, FlatScale, flat_scale
+from nas_compress.search.samplers.earlier import SOURCE, in_own_spread
+from nas_compress.search.samplers.flat_scale import FlatScale, flat_scale
 from nas_compress.search.samplers.gaussian_process import (
     Constant,
     GaussianProcess,
@@ -60,17 +60,18 @@ class Acquisition:
         self._apart = differences(self._places, self._places, self._unordered)
         self._settled = observed.settled
         self._rows = {key: row for row, key in enumerate(observed.keys)}
-        scale = _scale_of(observed)
-        self._costs = _Figures(
-            values=observed.costs, variances=observed.variances, column=observed.quality, scale=scale
-        )
+        scale, costs = _scale_of(observed), observed.costs
+        if (column := observed.quality) is not None and sources:
+            costs = costs.copy()
+            costs[:, column] = in_own_spread(costs[:, column], [each.get(SOURCE) for each in observed.params])
+        self._costs = _Figures(values=costs, variances=observed.variances, column=observed.quality, scale=scale)
         self._excess = _Figures(
             values=np.log1p(np.maximum(observed.excess, -0.999)), variances=np.zeros_like(observed.excess)
         )
         front, best, extent = observed.front, *_range(observed)
         if len(running := observed.running):
             means, _ = self._forecast(self._costs, self._apart[running], running)
-            values = observed.costs.copy()
+            values = costs.copy()
             values[running] = means
             self._costs = _Figures(values=values, variances=observed.variances, column=observed.quality, scale=scale)
             front = np.concatenate([front, running])
@@ -115,12 +116,15 @@ class Acquisition:
         if column is None or scale is None:
             return None
         known = np.where(self._costs.variances[:, column] > 0, np.nan, self._costs.values[:, column])
-        there = np.where(rows >= 0, known[rows], np.nan)
-        values, unknown = np.repeat(there[:, None], len(WEIGHTS), axis=1), np.isnan(there)
+        places = scale.flat(np.where(rows >= 0, known[rows], np.nan))
+        deviations, unknown = np.zeros_like(places), np.isnan(places)
         if unknown.any():
             found, process = self._costs.model(column, self._apart, self._settled)
-            values[unknown] = scale.outcomes(*process.predict(asked[np.ix_(unknown, found)]))
-        return Skewed(column=column, values=(values - self._best[column]) / self._extent[column])
+            there = asked[unknown] if len(found) == asked.shape[1] else asked[np.ix_(unknown, found)]
+            places[unknown], deviations[unknown] = process.predict(there)
+        best, extent = float(self._best[column]), float(self._extent[column])
+        deviations = np.maximum(deviations, SURE * extent)
+        return Skewed(column=column, scale=scale, places=places, deviations=deviations, best=best, extent=extent)
 
     def _forecast(self, figures: _Figures, asked: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
         """Return means and standard deviations (k, c) at distances `asked` (k, n, d); known `rows` have deviation 0."""
@@ -266,10 +270,20 @@ def _stairs(front: Floats, corner: Floats) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Skewed:
-    """A figure that is not normal: its possible values (n, q) of n candidates, with the probabilities WEIGHTS."""
+    """A figure that is normal on a scale only: places and deviations there (n,), and the unit of the volume."""
 
     column: int
-    values: Floats
+    scale: FlatScale
+    places: Floats
+    deviations: Floats
+    best: float
+    extent: float
+
+    def filled(self, edges: Floats) -> Floats:
+        """Return the expected length (n, e) between the figure and each edge (e,), 0 beyond it."""
+        finite = np.where(np.isneginf(edges), 0.0, edges) * self.extent + self.best
+        length = self.scale.room(finite, self.places, self.deviations) / self.extent
+        return np.asarray(np.where(np.isneginf(edges), 0.0, length), dtype=np.float64)
 
 
 def expected_improvement(
@@ -286,7 +300,7 @@ def expected_improvement(
     for column in range(means.shape[1]):
         edges = np.unique(np.concatenate([lower[:, column], upper[:, column]]))
         if skewed is not None and skewed.column == column:
-            filled = _filled_by(edges, skewed.values)
+            filled = skewed.filled(edges)
         else:
             filled = _filled(edges, means[:, column, None], deviations[:, column, None])
         volumes *= (
@@ -300,11 +314,4 @@ def _filled(edges: Floats, mean: Floats, deviation: Floats) -> Floats:
     finite = np.where(np.isneginf(edges), 0.0, edges)
     away = (finite - mean) / deviation
     length = deviation * (away * ndtr(away) + np.exp(-0.5 * away**2) / np.sqrt(2 * np.pi))
-    return np.asarray(np.where(np.isneginf(edges), 0.0, length), dtype=np.float64)
-
-
-def _filled_by(edges: Floats, values: Floats) -> Floats:
-    """Return the same as `_filled` for possible values (n, q) with the probabilities WEIGHTS."""
-    finite = np.where(np.isneginf(edges), 0.0, edges)
-    length = np.maximum(finite[:, None] - values[:, None, :], 0.0) @ WEIGHTS
     return np.asarray(np.where(np.isneginf(edges), 0.0, length), dtype=np.float64)

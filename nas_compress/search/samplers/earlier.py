@@ -10,7 +10,10 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
+import numpy as np
 from optuna.study import Study
+
+from nas_compress.values.pareto import Floats
 
 EARLIER = "nas_compress:earlier:"
 """Prefix of the study's attributes with the candidates of each earlier run."""
@@ -24,6 +27,10 @@ more input of the kernel (Swersky et al. 2013, Multi-Task Bayesian Optimization)
 
 MOST = 64
 """Limit of candidates of each earlier run, evenly spaced in time. A journal and a database limit the attribute too."""
+
+
+OWN_SPREAD = 3
+"""Number of the study's own qualities that define their spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,3 +79,21 @@ def _candidate(source: int, row: Any, objectives: int) -> Earlier:
     if len(values) != objectives or not all(type(figure) in (int, float) and isfinite(figure) for figure in figures):
         raise ValueError(f"values must be {objectives} numbers or null, but got {values!r:.40}")
     return Earlier(source=source, params=dict(params), values=tuple(values), constraints=dict(constraints))
+
+
+def in_own_spread(values: Floats, sources: Sequence[int | None]) -> Floats:
+    """Return qualities (n,), those of each earlier run shrunk about their mean to the spread of the study's own.
+
+    sources: number of the run, None for the study's own candidates. Fewer than `OWN_SPREAD` of these say no spread.
+    All share one noise in the model: next to a run of few epochs, whose students differ by tens of points, the
+    differences of this study would count as noise.
+    """
+    known = np.isfinite(values)
+    own = values[known & np.array([source is None for source in sources])]
+    scaled = values.copy()
+    for source in {each for each in sources if each is not None}:
+        rows = known & np.array([each == source for each in sources])
+        if len(own) >= OWN_SPREAD and rows.sum() > 1 and values[rows].std() > own.std():
+            middle = values[rows].mean()
+            scaled[rows] = middle + (values[rows] - middle) * own.std() / values[rows].std()
+    return scaled

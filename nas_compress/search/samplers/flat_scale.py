@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
 from nas_compress.values.pareto import Floats
 
@@ -17,9 +18,14 @@ OUTLIERS = 3.0
 LEAST = 0.02
 """Smallest spread, as a fraction of the extent of all costs."""
 
-_NODES, _UNSCALED = np.polynomial.hermite_e.hermegauss(15)
-WEIGHTS = _UNSCALED / _UNSCALED.sum()
-"""Probabilities of the q possible costs of `FlatScale.outcomes`."""
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+SPREAD = 6.0
+"""Deviations of a normal figure, beyond which nothing is expected."""
+
+_PARTS, _SHARES = np.polynomial.legendre.leggauss(12)
+_PARTS, _SHARES = (_PARTS + 1) / 2, _SHARES / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +55,33 @@ class FlatScale:
         away = np.minimum(np.maximum(places - self.middle, 0.0) / self.spread, self._farthest)
         return np.asarray(np.minimum(places, self.middle) + self.spread * np.expm1(away), dtype=np.float64)
 
-    def outcomes(self, means: Floats, deviations: Floats) -> Floats:
-        """Return possible costs (n, q) with the probabilities WEIGHTS, for normal places on the scale (n,)."""
-        return self.costs(means[:, None] + deviations[:, None] * _NODES)
-
     def moments(self, means: Floats, deviations: Floats) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (n,) of the cost, for normal places on the scale (n,)."""
-        costs = self.outcomes(means, deviations)
-        expected = costs @ WEIGHTS
-        squares = (costs - expected[:, None]) ** 2 @ WEIGHTS
+        costs = self.costs(means[:, None] + deviations[:, None] * _NODES)
+        expected = costs @ _WEIGHTS
+        squares = (costs - expected[:, None]) ** 2 @ _WEIGHTS
         return np.asarray(expected, dtype=np.float64), np.asarray(np.sqrt(squares), dtype=np.float64)
+
+    def room(self, limits: Floats, means: Floats, deviations: Floats) -> Floats:
+        """Return the expected length (n, e) from the cost up to each limit (e,), for normal places on the scale (n,).
+
+        Up to the median, where the scale keeps distances, it is that of a normal figure. Beyond it, the expectation of
+        max(0, limit - cost) grows by the probability that the cost is smaller: an integral over the scale.
+        """
+        means, deviations = means[:, None], deviations[:, None]
+        ends = self.flat(np.minimum(limits, self.worst))
+        away = (np.minimum(ends, self.middle) - means) / deviations
+        linear = deviations * (away * ndtr(away) + np.exp(-0.5 * away**2) / np.sqrt(2 * np.pi))
+        # outside of SPREAD deviations the probability is 0 or 1
+        ends = np.maximum(ends, self.middle)
+        low, high = (np.clip(means + sign * SPREAD * deviations, self.middle, ends) for sign in (-1, 1))
+        places = low[..., None] + (high - low)[..., None] * _PARTS
+        below = ndtr((places - means[..., None]) / deviations[..., None])
+        beyond = (below * np.exp((places - self.middle) / self.spread)) @ _SHARES * (high - low)
+        beyond += self.spread * (
+            np.exp((ends - self.middle) / self.spread) - np.exp((high - self.middle) / self.spread)
+        )
+        return np.asarray(linear + beyond + np.maximum(limits - self.worst, 0.0), dtype=np.float64)
 
     @property
     def limit(self) -> float:

@@ -10,8 +10,6 @@ import pytest
 import torch
 
 from nas_compress.config.study_file import read_study
-from nas_compress.data.augment.protocol import Augmentation
-from nas_compress.data.dataset import Split
 from nas_compress.quantization.weight_quantizers import WeightQuantizer
 from nas_compress.search.preflight import forecast as subject
 from nas_compress.search.preflight.forecast import BUSY, Forecast, forecast
@@ -95,21 +93,28 @@ def test_networks_are_timed_in_the_format_of_their_training(monkeypatch: pytest.
 def test_the_teachers_answers_to_all_views_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spend = _clock(monkeypatch, share=1.0)
 
-    def answer(network: torch.nn.Module, samples: Split, augmentation: Augmentation, *more: object) -> None:
-        spend(0.001 * len(samples) * augmentation.count)
+    class Clocked(torch.nn.Module):
+        """Answers a sample in 0.001 s, and begins a batch in 0.01 s."""
 
-    monkeypatch.setattr(subject, "compute_answers", answer)
+        def forward(self, samples: torch.Tensor) -> torch.Tensor:
+            spend(0.01 + 0.001 * len(samples))
+            return torch.zeros(len(samples), 10)
+
+    monkeypatch.setattr(subject, "untrained_teacher", lambda parts: Clocked())
 
     def found(name: str, shift: int, losses: str) -> Forecast:
         space = SPACE_OF_LOSSES.replace("LOSSES", losses)
         study = write_study(tmp_path / name, ("[data]", f"[data]\nshift = {shift}"), space=space)
         return forecast(gather(read_study(study)))
 
-    assert found("one", 0, TAUGHT).answers_s == pytest.approx(0.001 * 200)
+    assert found("one", 0, TAUGHT).answers_s == pytest.approx(0.01 + 0.001 * 200)
     many = found("many", 2, TAUGHT)
-    assert many.answers_s == pytest.approx(0.001 * 25 * 200)
+    assert many.answers_s == pytest.approx(25 * (0.01 + 0.001 * 200))
     assert many.study_s == pytest.approx(subject.START_S + many.teacher_s + many.answers_s + 3 * many.trial_s)
     assert found("untaught", 2, "cross_entropy()").answers_s == 0
+    monkeypatch.setattr(subject, "MOST_BYTES", 1)  # the teacher runs in every epoch instead
+    live = found("live", 2, TAUGHT)
+    assert live.answers_s == 0 and live.trial_s > many.trial_s + 0.2
 
 
 def test_epochs_with_fake_quantization_are_timed_for_themselves(

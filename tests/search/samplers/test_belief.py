@@ -14,7 +14,7 @@ from optuna.trial import Trial, create_trial
 from nas_compress.config.suggest import Suggest
 from nas_compress.search.samplers.acquisition import Acquisition, best_quality
 from nas_compress.search.samplers.belief import OTHER, as_suggested, logarithms
-from nas_compress.search.samplers.earlier import EARLIER, Earlier, as_text, earlier_candidates
+from nas_compress.search.samplers.earlier import EARLIER, Earlier, as_text, earlier_candidates, in_own_spread
 from nas_compress.search.samplers.ehvi_sampler import EHVISampler
 from nas_compress.search.samplers.observations import Known, fullest, observe
 from nas_compress.search.samplers.proposals import draw, key_of
@@ -101,6 +101,16 @@ def test_earlier_candidates_teach_the_models_and_are_neither_front_nor_closed() 
     assert proposed is not None and proposed.params not in [each.params for each in study.trials[:2]]
     study.set_user_attr(f"{EARLIER}1", "[[1]]")
     assert earlier_candidates(study) == known, "values of other programs are left out"
+
+
+def test_an_earlier_run_of_other_accuracies_does_not_hide_differences_of_this_study() -> None:
+    sources = [None, None, None, 0, 0, 0, 1, 1, 1]
+    values = np.array([-0.98, -0.96, -0.94, -0.9, -0.5, -0.1, -0.95, -0.96, np.nan])
+    found = in_own_spread(values, sources)
+    assert found[:3] == pytest.approx(values[:3])
+    assert found[3:6] == pytest.approx([-0.52, -0.5, -0.48])  # the mean stays, and so does the order
+    assert found[6:8] == pytest.approx(values[6:8]) and np.isnan(found[8])  # closer than the own ones
+    assert in_own_spread(values[1:], sources[1:]) == pytest.approx(values[1:], nan_ok=True)  # two say no spread
 
 
 def test_earlier_accuracies_do_not_decide_which_own_ones_count() -> None:

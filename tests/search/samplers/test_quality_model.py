@@ -51,7 +51,8 @@ def test_the_improvement_of_a_skewed_quality_is_the_mean_over_draws() -> None:
     front, corner = np.array([[-0.93, 0.5], [-0.8, 0.2]]), np.array([-0.6, 1.0])
     place, deviation, size = -0.85, 0.06, 0.3
     boxes, moments = free_boxes(front, corner), scale.moments(np.array([place]), np.array([deviation]))
-    skewed = Skewed(column=0, values=scale.outcomes(np.array([place]), np.array([deviation])))
+    places = np.array([place]), np.array([deviation])
+    skewed = Skewed(column=0, scale=scale, places=places[0], deviations=places[1], best=0.0, extent=1.0)
     draws = scale.costs(np.random.default_rng(0).normal(place, deviation, 4000))
     before = hypervolume(front, corner)
     drawn = np.mean([hypervolume(np.vstack([front, [[draw, size]]]), corner) - before for draw in draws])
@@ -59,6 +60,20 @@ def test_the_improvement_of_a_skewed_quality_is_the_mean_over_draws() -> None:
     assert expected_improvement(means, deviations, *boxes, skewed) == pytest.approx(drawn, rel=0.1)
     as_normal = expected_improvement(means, deviations, *boxes)
     assert as_normal > 1.2 * drawn  # a normal forecast of that spread promises what the scale rules out
+
+
+@pytest.mark.parametrize("place", [-0.97, -0.9, -0.85, -0.6])
+def test_the_room_below_a_limit_is_that_of_draws_and_normal_in_the_better_half(place: float) -> None:
+    scale = FlatScale(middle=-0.9, spread=0.05, worst=-0.2)
+    limits, deviation = np.array([-0.99, -0.93, -0.9, -0.7, -0.3, -0.1]), 0.03
+    found = scale.room(limits, np.array([place]), np.array([deviation]))[0]
+    draws = np.random.default_rng(0).normal(place, deviation, 400_000)
+    drawn = np.maximum(limits[:, None] - scale.costs(draws), 0).mean(axis=1)
+    assert found == pytest.approx(drawn, rel=0.02, abs=3e-5)
+    normal = np.maximum(limits[:3, None] - draws, 0).mean(axis=1)
+    assert found[:3] == pytest.approx(normal, rel=0.02, abs=3e-5)
+    sure = scale.room(limits, np.array([place]), np.array([1e-9]))[0]
+    assert sure == pytest.approx(np.maximum(limits - scale.costs(np.array([place])), 0), abs=1e-6)
 
 
 def suggest(trial: Suggest) -> tuple[int, str]:
