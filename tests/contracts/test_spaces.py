@@ -141,4 +141,4 @@ def test_optuna_walks_the_space(name: str) -> None:
         assert space.suggest(optuna.trial.FixedTrial(trial.params)) == candidate
         found.add(candidate)
         study.tell(trial, 0.0)
-    assert len(found) > 20 and found <= set(points(name))
+    assert len(found) > min(20, len(points(name)) / 3) and found <= set(points(name))

@@ -132,11 +132,12 @@ def test_an_assistant_is_smaller_and_kept_for_the_next_process(context: TrialCon
     again = assistant(replace(context.teacher), 0.4)  # a teacher that remembers nothing, as in another process
     assert again is not made and file.stat().st_mtime_ns == before
     torch.testing.assert_close(again.answers, made.answers)
-    # a trained teacher's fingerprint tells a chosen format; that of a user's own teacher does not
+    # a trained teacher's fingerprint tells how it was trained; that of a user's own teacher does not
     given = replace(context.teacher, family=None)
-    float32 = given.training.model_copy(update={"precision": "float32"})
-    assert assistant(given, 0.4).fingerprint == made.fingerprint
-    assert assistant(replace(given, training=float32), 0.4).fingerprint != made.fingerprint
+    changes: tuple[dict[str, object], ...] = ({}, {"precision": "float32"}, {"weight_decay": 0.5})
+    trainings = (given.training.model_copy(update=change) for change in changes)
+    made_by = {assistant(replace(given, training=training), 0.4).fingerprint for training in trainings}
+    assert len(made_by) == len(changes)
 
 
 @pytest.mark.slow
