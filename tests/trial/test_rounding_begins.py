@@ -27,7 +27,8 @@ def test_rounding_is_learned_from_the_ranges_that_were_asked_for(method: str, co
         )
         architecture = student_architecture(candidate, context, seed=0)
         student = new_student(candidate, architecture, context.teacher, seed=0)
-        begin_rounding_(student, candidate, context, layer_bits=planned_bits(candidate, student, context))
+        layer_bits = planned_bits(candidate, student, context)
+        begin_rounding_(student, candidate, context.calibration, layer_bits=layer_bits)
         parts = [module for module in student.modules() if isinstance(module, ActivationQuantizer)]
         return torch.tensor([float(part.scale_and_zero_point()[0]) for part in parts])
 
