@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.special import ndtr
 
-from nas_compress.search.samplers.earlier import SOURCE, in_own_spread
-from nas_compress.search.samplers.flat_scale import FlatScale, flat_scale
+from nas_compress.search.samplers.earlier import OWN, SOURCE, in_own_spread
+from nas_compress.search.samplers.flat_scale import FlatScale, flat_scale, normal_room
 from nas_compress.search.samplers.gaussian_process import (
     Constant,
     GaussianProcess,
@@ -26,8 +27,6 @@ from nas_compress.values.pareto import Floats, non_dominated
 
 FITTED = 60
 """Number of observations for a model's hyperparameters if too few are settled."""
-OWN = 3
-"""Number of the study's own candidates whose costs define an extent without candidates of earlier studies."""
 BEYOND = 0.1
 """Distance of the volume's corner beyond the worst costs, as a fraction of their extent."""
 TINY = 1e-300
@@ -88,11 +87,11 @@ class Acquisition:
         probability, scaled far below any improvement.
         """
         asked, rows = self._asked(points)
-        means, deviations = self._forecast(self._costs, asked, rows)
+        means, deviations = self._on_scale(self._costs, asked, rows)
         deviations = np.maximum(deviations / self._extent, SURE)
         means = (means - self._best) / self._extent
-        skewed = self._skewed(asked, rows)
-        gains = [np.maximum(expected_improvement(means, deviations, *boxes, skewed), 0) for boxes in self._boxes]
+        scales = self._costs.scales_in_unit(self._best, self._extent)
+        gains = [np.maximum(expected_improvement(means, deviations, *boxes, scales), 0) for boxes in self._boxes]
         if len(gains) > 1:
             gains = [gain / max(gain.max(), TINY) for gain in gains]
         volumes = np.sum(gains, axis=0)
@@ -110,34 +109,27 @@ class Acquisition:
         rows = np.array([self._rows.get(point.key, -1) for point in points], dtype=np.intp)
         return differences(places, self._places, self._unordered), rows
 
-    def _skewed(self, asked: Floats, rows: NDArray[np.intp]) -> Skewed | None:
-        """Return the distribution of the quality of points; None if it is normal, without a scale of its own."""
-        column, scale = self._costs.column, self._costs.scale
-        if column is None or scale is None:
-            return None
-        known = np.where(self._costs.variances[:, column] > 0, np.nan, self._costs.values[:, column])
-        places = scale.flat(np.where(rows >= 0, known[rows], np.nan))
-        deviations, unknown = np.zeros_like(places), np.isnan(places)
-        if unknown.any():
-            found, process = self._costs.model(column, self._apart, self._settled)
-            there = asked[unknown] if len(found) == asked.shape[1] else asked[np.ix_(unknown, found)]
-            places[unknown], deviations[unknown] = process.predict(there)
-        best, extent = float(self._best[column]), float(self._extent[column])
-        deviations = np.maximum(deviations, SURE * extent)
-        return Skewed(column=column, scale=scale, places=places, deviations=deviations, best=best, extent=extent)
-
     def _forecast(self, figures: _Figures, asked: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        """Return means and standard deviations (k, c) at distances `asked` (k, n, d); known `rows` have deviation 0."""
+        """Return means and standard deviations (k, c) at distances `asked` (k, n, d)."""
+        means, deviations = self._on_scale(figures, asked, rows)
+        if figures.column is not None and figures.scale is not None:
+            column = figures.column
+            means[:, column], deviations[:, column] = figures.scale.moments(means[:, column], deviations[:, column])
+        return means, deviations
+
+    def _on_scale(self, figures: _Figures, asked: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Return the same with the quality on its scale, if it has one. Known `rows` have deviation 0."""
         known = np.where(figures.variances > 0, np.nan, figures.values)
         means = np.where(rows[:, None] >= 0, known[rows], np.nan)
+        if figures.column is not None and figures.scale is not None:
+            means[:, figures.column] = figures.scale.flat(means[:, figures.column])
         deviations = np.zeros_like(means)
         for column in range(means.shape[1]):
             unknown = np.isnan(means[:, column])
             if unknown.any():
                 found, process = figures.model(column, self._apart, self._settled)
                 there = asked[unknown] if len(found) == asked.shape[1] else asked[np.ix_(unknown, found)]
-                told, scale = process.predict(there), figures.scale_of(column)
-                means[unknown, column], deviations[unknown, column] = told if scale is None else scale.moments(*told)
+                means[unknown, column], deviations[unknown, column] = process.predict(there)
         return means, deviations
 
 
@@ -154,9 +146,11 @@ class _Figures:
     scale: FlatScale | None = None
     _models: dict[int, tuple[NDArray[np.intp], GaussianProcess | Constant]] = field(default_factory=dict)
 
-    def scale_of(self, column: int) -> FlatScale | None:
-        """Return the scale of a column."""
-        return self.scale if column == self.column else None
+    def scales_in_unit(self, best: Floats, extent: Floats) -> dict[int, FlatScale]:
+        """Return the scale by its column, for costs whose best is 0 and whose extent is 1; empty without one."""
+        if self.column is None or self.scale is None:
+            return {}
+        return {self.column: self.scale.in_unit(float(best[self.column]), float(extent[self.column]))}
 
     def model(
         self, column: int, apart: Floats, settled: tuple[NDArray[np.bool_], NDArray[np.bool_]]
@@ -165,7 +159,7 @@ class _Figures:
         if column not in self._models:
             values, variances = self.values[:, column], self.variances[:, column]
             found = np.flatnonzero(np.isfinite(values))
-            if (scale := self.scale_of(column)) is not None:
+            if column == self.column and (scale := self.scale) is not None:
                 values, variances = scale.flat(values), variances * scale.slopes(values) ** 2
             lasting = settled[0] if np.isfinite(values[settled[0]]).all() else settled[1]
             self._models[column] = found, _model(values, variances, found, apart, lasting)
@@ -268,50 +262,35 @@ def _stairs(front: Floats, corner: Floats) -> tuple[Floats, Floats]:
     return np.column_stack([left, np.full(len(left), -np.inf)]), upper
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Skewed:
-    """A figure that is normal on a scale only: places and deviations there (n,), and the unit of the volume."""
-
-    column: int
-    scale: FlatScale
-    places: Floats
-    deviations: Floats
-    best: float
-    extent: float
-
-    def filled(self, edges: Floats) -> Floats:
-        """Return the expected length (n, e) between the figure and each edge (e,), 0 beyond it."""
-        finite = np.where(np.isneginf(edges), 0.0, edges) * self.extent + self.best
-        length = self.scale.room(finite, self.places, self.deviations) / self.extent
-        return np.asarray(np.where(np.isneginf(edges), 0.0, length), dtype=np.float64)
-
-
 def expected_improvement(
-    means: Floats, deviations: Floats, lower: Floats, upper: Floats, skewed: Skewed | None = None
+    means: Floats,
+    deviations: Floats,
+    lower: Floats,
+    upper: Floats,
+    scales: Mapping[int, FlatScale] = MappingProxyType({}),
 ) -> Floats:
-    """Return the expected hypervolume improvement (n,) of candidates with normal figures (n, m).
+    """Return the expected hypervolume improvement (n,) of candidates with figures of these means and deviations (n, m).
 
-    skewed: the figure that is not normal, in place of its mean and deviation.
-    lower, upper: boxes (k, m) of `free_boxes`. The value is exact for independent figures (Emmerich et al. 2006, doi
-    10.1109/TEVC.2005.859463), summed over disjoint boxes as in Yang et al. 2019 (doi 10.1016/j.swevo.2018.10.007).
-    Small is good in every column.
+    lower, upper: boxes (k, m) of `free_boxes`. scales: of columns that are normal on a scale only, where their means
+    and deviations are. The value is exact for independent figures (Emmerich et al. 2006, doi
+    10.1109/TEVC.2005.859463), but for the integral over a scale; it is summed over disjoint boxes as in Yang et al.
+    2019 (doi 10.1016/j.swevo.2018.10.007). Small is good in every column.
     """
     volumes = np.ones((len(means), len(lower)))
     for column in range(means.shape[1]):
         edges = np.unique(np.concatenate([lower[:, column], upper[:, column]]))
-        if skewed is not None and skewed.column == column:
-            filled = skewed.filled(edges)
-        else:
-            filled = _filled(edges, means[:, column, None], deviations[:, column, None])
+        filled = _filled(edges, means[:, column], deviations[:, column], scales.get(column))
         volumes *= (
             filled[:, np.searchsorted(edges, upper[:, column])] - filled[:, np.searchsorted(edges, lower[:, column])]
         )
     return np.asarray(volumes.sum(axis=1), dtype=np.float64)
 
 
-def _filled(edges: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """Return the expected length between a figure and each edge, 0 beyond it: E[max(0, edge - figure)]."""
+def _filled(edges: Floats, means: Floats, deviations: Floats, scale: FlatScale | None) -> Floats:
+    """Return the expected length (n, e) between a figure and each edge (e,), 0 beyond it."""
     finite = np.where(np.isneginf(edges), 0.0, edges)
-    away = (finite - mean) / deviation
-    length = deviation * (away * ndtr(away) + np.exp(-0.5 * away**2) / np.sqrt(2 * np.pi))
+    if scale is None:
+        length = normal_room(finite, means[:, None], deviations[:, None])
+    else:
+        length = scale.room(finite, means, deviations)
     return np.asarray(np.where(np.isneginf(edges), 0.0, length), dtype=np.float64)

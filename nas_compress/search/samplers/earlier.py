@@ -29,8 +29,8 @@ MOST = 64
 """Limit of candidates of each earlier run, evenly spaced in time. A journal and a database limit the attribute too."""
 
 
-OWN_SPREAD = 3
-"""Number of the study's own qualities that define their spread."""
+OWN = 3
+"""Number of the study's own candidates whose figures define an extent or a spread without those of earlier studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def _candidate(source: int, row: Any, objectives: int) -> Earlier:
 def in_own_spread(values: Floats, sources: Sequence[int | None]) -> Floats:
     """Return qualities (n,), those of each earlier run shrunk about their mean to the spread of the study's own.
 
-    sources: number of the run, None for the study's own candidates. Fewer than `OWN_SPREAD` of these say no spread.
+    sources: number of the run, None for the study's own candidates. Fewer than `OWN` of these say no spread.
     All share one noise in the model: next to a run of few epochs, whose students differ by tens of points, the
     differences of this study would count as noise.
     """
@@ -93,7 +93,7 @@ def in_own_spread(values: Floats, sources: Sequence[int | None]) -> Floats:
     scaled = values.copy()
     for source in {each for each in sources if each is not None}:
         rows = known & np.array([each == source for each in sources])
-        if len(own) >= OWN_SPREAD and rows.sum() > 1 and values[rows].std() > own.std():
+        if len(own) >= OWN and rows.sum() > 1 and values[rows].std() > own.std():
             middle = values[rows].mean()
             scaled[rows] = middle + (values[rows] - middle) * own.std() / values[rows].std()
     return scaled

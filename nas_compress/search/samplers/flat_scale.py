@@ -28,6 +28,12 @@ _PARTS, _SHARES = np.polynomial.legendre.leggauss(12)
 _PARTS, _SHARES = (_PARTS + 1) / 2, _SHARES / 2
 
 
+def normal_room(limits: Floats, mean: Floats, deviation: Floats) -> Floats:
+    """Return the expected length from a normal figure up to each limit: E[max(0, limit - figure)]."""
+    away = (limits - mean) / deviation
+    return np.asarray(deviation * (away * ndtr(away) + np.exp(-0.5 * away**2) / np.sqrt(2 * np.pi)), dtype=np.float64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FlatScale:
     """Costs up to the median as they are, larger ones by the logarithm of their distance from it.
@@ -70,8 +76,7 @@ class FlatScale:
         """
         means, deviations = means[:, None], deviations[:, None]
         ends = self.flat(np.minimum(limits, self.worst))
-        away = (np.minimum(ends, self.middle) - means) / deviations
-        linear = deviations * (away * ndtr(away) + np.exp(-0.5 * away**2) / np.sqrt(2 * np.pi))
+        linear = normal_room(np.minimum(ends, self.middle), means, deviations)
         # outside of SPREAD deviations the probability is 0 or 1
         ends = np.maximum(ends, self.middle)
         low, high = (np.clip(means + sign * SPREAD * deviations, self.middle, ends) for sign in (-1, 1))
@@ -82,6 +87,12 @@ class FlatScale:
             np.exp((ends - self.middle) / self.spread) - np.exp((high - self.middle) / self.spread)
         )
         return np.asarray(linear + beyond + np.maximum(limits - self.worst, 0.0), dtype=np.float64)
+
+    def in_unit(self, best: float, extent: float) -> FlatScale:
+        """Return the scale of costs whose best is 0 and whose extent is 1; places change like costs."""
+        return FlatScale(
+            middle=(self.middle - best) / extent, spread=self.spread / extent, worst=(self.worst - best) / extent
+        )
 
     @property
     def limit(self) -> float:

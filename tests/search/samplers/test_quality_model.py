@@ -12,7 +12,7 @@ from optuna.trial import create_trial
 
 from nas_compress.config.suggest import Suggest
 from nas_compress.search.samplers import flat_scale as flat_scale_module
-from nas_compress.search.samplers.acquisition import Acquisition, Skewed, expected_improvement, free_boxes
+from nas_compress.search.samplers.acquisition import Acquisition, expected_improvement, free_boxes
 from nas_compress.search.samplers.ehvi_sampler import EHVISampler
 from nas_compress.search.samplers.flat_scale import FlatScale, flat_scale
 from nas_compress.search.samplers.observations import EARLY, LATE, Known, fullest, observe
@@ -51,13 +51,12 @@ def test_the_improvement_of_a_skewed_quality_is_the_mean_over_draws() -> None:
     front, corner = np.array([[-0.93, 0.5], [-0.8, 0.2]]), np.array([-0.6, 1.0])
     place, deviation, size = -0.85, 0.06, 0.3
     boxes, moments = free_boxes(front, corner), scale.moments(np.array([place]), np.array([deviation]))
-    places = np.array([place]), np.array([deviation])
-    skewed = Skewed(column=0, scale=scale, places=places[0], deviations=places[1], best=0.0, extent=1.0)
     draws = scale.costs(np.random.default_rng(0).normal(place, deviation, 4000))
     before = hypervolume(front, corner)
     drawn = np.mean([hypervolume(np.vstack([front, [[draw, size]]]), corner) - before for draw in draws])
+    places, spreads = np.array([[place, size]]), np.array([[deviation, 1e-9]])
+    assert expected_improvement(places, spreads, *boxes, {0: scale}) == pytest.approx(drawn, rel=0.1)
     means, deviations = np.array([[moments[0][0], size]]), np.array([[moments[1][0], 1e-9]])
-    assert expected_improvement(means, deviations, *boxes, skewed) == pytest.approx(drawn, rel=0.1)
     as_normal = expected_improvement(means, deviations, *boxes)
     assert as_normal > 1.2 * drawn  # a normal forecast of that spread promises what the scale rules out
 
