@@ -105,7 +105,7 @@ def fit(
     if rounding and not ended:
         calibration = to_device(context.calibration, context.device)
         begin_rounding_(student, candidate, calibration, layer_bits=layer_bits)
-        products = None if context.training.precision == "auto" else "float32"
+        products = products_under_rounding(context.training)
         losses = whole(begin=epochs - rounding, epochs=rounding, rate=rate, seed=seed + 1, products=products)
     return losses
 
@@ -114,6 +114,11 @@ def float_products(context: TrialContext, *, macs: int | None) -> Products:
     """Return the format of the products in the epochs without fake quantization. macs: of one sample."""
     batch_macs = (macs or 0) * context.training.batch_size
     return products_of(context.training.precision, context.device, batch_macs=batch_macs)
+
+
+def products_under_rounding(training: TrainingSection) -> Products | None:
+    """Return the format of the products in the epochs with fake quantization; None for that of the device."""
+    return None if training.precision == "auto" else "float32"
 
 
 def learning_rate(candidate: Candidate, training: TrainingSection) -> float:

@@ -33,7 +33,7 @@ from nas_compress.training.schedule import planned_epochs
 from nas_compress.trial.bit_allocation import plan_bits
 from nas_compress.trial.shape import with_points
 from nas_compress.trial.train_student import learns_from_answers
-from nas_compress.trial.training import begin_rounding_, under_rounding
+from nas_compress.trial.training import begin_rounding_, products_under_rounding, under_rounding
 from nas_compress.values.architecture import Architecture
 from nas_compress.values.candidate import Candidate
 from nas_compress.values.outcome import Measured
@@ -282,7 +282,7 @@ def _training_seconds(
         layer_bits = plan_bits(rounded, network, (), samples=calibration)
         network.to(parts.device)
         begin_rounding_(network, rounded, to_device(calibration, parts.device), layer_bits=layer_bits)
-        products: Products | None = None if training.precision == "auto" else "float32"
+        products = products_under_rounding(training)
     else:
         network.to(parts.device)
         if macs is None:
@@ -300,8 +300,7 @@ def _training_seconds(
         several = _train_batches(network, TIMED_BATCHES, parts, data, products)
 
     short, long = watch.seconds(train_few), watch.seconds(train_several)
-    per_batch = max(long - short, 0.0) / (several - few) if several > few else long / several
-    once = max(0.0, short - few * per_batch)
+    once, per_batch = _line((few, short), (several, long))
     batches = max(1, len(parts.dataset.train) // parts.spec.training.batch_size)
     return once + epochs * batches * per_batch
 
@@ -320,9 +319,15 @@ def _pass_seconds(parts: StudyParts, watch: _Watch) -> float:
 
     answer(few)
     short, long = watch.seconds(lambda: answer(few)), watch.seconds(lambda: answer(several))
-    per_sample = max(long - short, 0.0) / (several - few) if several > few else long / several
-    per_batch = max(0.0, short - few * per_sample)
+    per_batch, per_sample = _line((few, short), (several, long))
     return len(data.train) * per_sample + -(-len(data.train) // fitting(data.train.inputs, BATCH)) * per_batch
+
+
+def _line(few: tuple[int, float], several: tuple[int, float]) -> tuple[float, float]:
+    """Return the seconds of the start and of each item, from two numbers of items with their seconds."""
+    (less, short), (more, long) = few, several
+    each = max(long - short, 0.0) / (more - less) if more > less else long / more
+    return max(0.0, short - less * each), each
 
 
 def _train_batches(
