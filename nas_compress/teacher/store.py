@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -102,7 +101,7 @@ def stored_or_trained(
             (folder / INTERRUPTED).unlink(missing_ok=True)  # a whole training may have left its last state
         else:
             return network.to(device)
-        train_again = partial(
+        attempt = partial(
             _train_and_store,
             architecture,
             folder,
@@ -116,11 +115,11 @@ def stored_or_trained(
             start=start,
         )
         try:
-            train_again()
+            attempt()
         except UnfitCheckpointError as error:
             notice(f"{error}. The network is trained from its first epoch.")
             (folder / INTERRUPTED).unlink(missing_ok=True)
-            train_again()
+            attempt()
         load_weights_(network, path)
         return network.to(device)
 
@@ -193,7 +192,7 @@ def _train_and_store(
         nonlocal ended
         about = {} if products == "float32" else {PRODUCTS: products}
         for fraction in CHECKPOINTS:
-            if max(1, round(fraction * training.epochs)) == done:
+            if _epochs_to(fraction, training) == done:
                 state = network.state_dict()
                 if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
                     raise RequestError(f"{wrong} a weight is infinite or nan after epoch {done}")
@@ -205,7 +204,6 @@ def _train_and_store(
     try:
         with training_part(network, samples, None if start is None else start.upper) as part:
             products = _products(part.network, part.samples, training)
-            state = _state(folder, training, products, done=lambda: ended, notice=notice)
             train(
                 part.network,
                 part.samples,
@@ -218,7 +216,7 @@ def _train_and_store(
                 seed=training.seed,
                 draws=training.draws,
                 products=products,
-                checkpoint=state,
+                checkpoint=_checkpoint(folder, training, products, notice),
                 on_epoch=lambda done, terms: after(done, products),
             )
     except NonFiniteLossError as error:
@@ -226,31 +224,27 @@ def _train_and_store(
     (folder / INTERRUPTED).unlink(missing_ok=True)
 
 
-def _state(
-    folder: Path, training: Training, products: Products, *, done: Callable[[], int], notice: Notice
-) -> Checkpoint:
-    """Return the state of a training in a folder, which is that of one network and its data.
+def _epochs_to(fraction: float, training: Training) -> int:
+    """Return the number of epochs before the network of a fraction is stored."""
+    return max(1, round(fraction * training.epochs))
 
-    A state counts only if the networks of all earlier checkpoints can be read.
+
+def _checkpoint(folder: Path, training: Training, products: Products, notice: Notice) -> Checkpoint:
+    """Return the checkpoint of a training in a folder, which is that of one network and its data.
+
+    A stored state counts only if the networks of all earlier fractions can be read.
     """
-    identity: dict[str, str | int] = {
-        "training": repr(replace(training, draws=None)),
-        "products": products,
-        "torch": str(torch.__version__),
-        "nas_compress": importlib.metadata.version("nas-compress"),
-    }
-    read = partial(
-        Checkpoint, path=folder / INTERRUPTED, identity=identity, notes=lambda: {"done": done()}, notice=notice
-    )
-    state = read()
+    identity: dict[str, str | int] = {"training": repr(replace(training, draws=None)), "products": products}
+    read = partial(Checkpoint, path=folder / INTERRUPTED, identity=identity, notice=notice)
+    found = read()
     try:
         for fraction in CHECKPOINTS:
-            if max(1, round(fraction * training.epochs)) <= state.known.get("done", 0):
+            if _epochs_to(fraction, training) <= found.reached:
                 read_tensors(folder / weights_file(fraction))
     except (FileNotFoundError, DamagedFileError):
         (folder / INTERRUPTED).unlink(missing_ok=True)
         return read()
-    return state
+    return found
 
 
 def _products(network: nn.Module, samples: Split, training: Training) -> Products:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import logging
 import time
@@ -79,7 +80,7 @@ class Checkpoint:
     """Checkpoint of one trial. A trial may call `train` several times; finished calls are stored by their final state.
 
     path: the file; ignored if it is damaged or of another identity.
-    identity: everything that decides the bits of the training.
+    identity: everything that decides the bits of the training, besides the versions of torch and this package.
     notes: returns plain values of the caller to store too; `known` returns them after an interruption.
     notice: receives a line about a damaged file.
 
@@ -103,6 +104,12 @@ class Checkpoint:
             self.known, self.before_s = saved["notes"], saved["seconds"]
         self._started = self._written = time.monotonic()
         self._cost_s = 0.0
+
+    @property
+    def reached(self) -> int:
+        """Number of finished epochs in the last call of `train` that is stored, 0 without one."""
+        last = self._current or (self._ended[-1] if self._ended else None)
+        return 0 if last is None else int(last["epoch"])
 
     def begin(self, state: TrainingState, epochs: int) -> tuple[int, dict[str, float]]:
         """Begin a call of `train`: restore its state and return the number of finished epochs and their terms.
@@ -136,7 +143,7 @@ class Checkpoint:
     def _write(self, current: dict[str, Any] | None) -> None:
         begun = time.monotonic()
         content, values = io.BytesIO(), {
-            "identity": dict(self.identity),
+            "identity": self._whole_identity,
             "ended": self._ended,
             "current": current,
             "notes": dict(self.notes()),
@@ -158,7 +165,12 @@ class Checkpoint:
             known = str(error) if isinstance(error, DamagedFileError) else f"{self.path} holds no state of a training"
             self.notice(f"{known}. The training begins at its first epoch.")
             return None
-        return saved if isinstance(saved, dict) and saved.get("identity") == dict(self.identity) else None
+        return saved if isinstance(saved, dict) and saved.get("identity") == self._whole_identity else None
+
+    @property
+    def _whole_identity(self) -> dict[str, str | int]:
+        versions = {"torch": str(torch.__version__), "nas_compress": importlib.metadata.version("nas-compress")}
+        return {**self.identity, **versions}
 
 
 def _require_same_shapes(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

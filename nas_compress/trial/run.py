@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from torch import nn
 
 from nas_compress.errors import UnfitCheckpointError, describe, is_of_one_trial, lacks_memory
@@ -212,8 +210,6 @@ def _train(
             "candidate": plan.candidate.fingerprint,
             "seed": plan.seed,
             "epochs": plan.epochs,
-            "torch": str(torch.__version__),
-            "nas_compress": importlib.metadata.version("nas-compress"),
             "teacher": context.teacher.fingerprint,
         }
         if products != "float32":

@@ -26,6 +26,7 @@ from nas_compress.training.random_state import seed_all
 from nas_compress.values.teaching import CHECKPOINTS
 
 SECTION = TeacherSection(widths=(8, 8, 16), epochs=2, learning_rate=1e-2)
+LONGER = SECTION.model_copy(update={"epochs": 6})
 TRAINING = TrainingSection(batch_size=25)
 
 
@@ -182,17 +183,21 @@ def stop_after_the_fourth(what: str, done: int, count: int) -> None:
         raise Stopped
 
 
-def test_an_interrupted_training_continues_with_the_same_bits(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def trained_and_interrupted(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> tuple[Teacher, str, int]:
+    """Train a teacher, remove its files and stop its next training; return it, its digest and its steps of progress."""
     monkeypatch.setattr(checkpoint, "COST", 1e9)  # every epoch is written, however short it is
-    section = SECTION.model_copy(update={"epochs": 6})
-    whole = ask(section)
-    digest, count = digest_of_tensors(whole.network.state_dict()), len(ask.told)
+    whole = ask(LONGER)
+    told = len(ask.told)
     shutil.rmtree(whole.folder)
-
     with pytest.raises(Stopped):
-        ask(section, progress=stop_after_the_fourth)
+        ask(LONGER, progress=stop_after_the_fourth)
+    return whole, digest_of_tensors(whole.network.state_dict()), told
+
+
+def test_an_interrupted_training_continues_with_the_same_bits(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, digest, count = trained_and_interrupted(ask, monkeypatch)
     begun = time.time_ns()
-    continued = ask(section)
+    continued = ask(LONGER)
     assert digest_of_tensors(continued.network.state_dict()) == digest
     assert len(ask.told) == count  # epochs of the earlier process are told too
     early = continued.folder / store.weights_file(0.25)
@@ -202,20 +207,13 @@ def test_an_interrupted_training_continues_with_the_same_bits(ask: Asked, monkey
 
 @pytest.mark.parametrize("lost", ["teacher-25.safetensors", "bytes"])
 def test_a_training_whose_files_are_lost_begins_again(lost: str, ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "COST", 1e9)
-    section = SECTION.model_copy(update={"epochs": 6})
-    whole = ask(section)
-    digest = digest_of_tensors(whole.network.state_dict())
-    shutil.rmtree(whole.folder)
-
-    with pytest.raises(Stopped):
-        ask(section, progress=stop_after_the_fourth)
+    whole, digest, _ = trained_and_interrupted(ask, monkeypatch)
     if lost == "bytes":
         path = whole.folder / store.INTERRUPTED
         path.write_bytes(path.read_bytes()[:-1])
     else:
         (whole.folder / lost).unlink()
-    again = ask(section)
+    again = ask(LONGER)
     assert digest_of_tensors(again.network.state_dict()) == digest
     assert all((again.folder / store.weights_file(part)).exists() for part in CHECKPOINTS)
     assert len(ask.notices) == (lost == "bytes")
@@ -225,15 +223,14 @@ def test_a_state_that_a_whole_training_left_does_not_stand_in_for_a_damaged_netw
     ask: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "COST", 1e9)
-    section = SECTION.model_copy(update={"epochs": 6})
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", lambda path, missing_ok=False: None)  # killed before the state is removed
-        whole = ask(section)
+        whole = ask(LONGER)
     left, damaged = whole.folder / store.INTERRUPTED, whole.folder / store.weights_file()
     assert left.exists()
     digest = digest_of_tensors(whole.network.state_dict())
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    again = ask(section)
+    again = ask(LONGER)
     assert digest_of_tensors(again.network.state_dict()) == digest
     assert len(ask.notices) == 1 and not left.exists()
 
